@@ -34,7 +34,7 @@ def shared_test_names(path: Path) -> list[str]:
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     if file_path.suffix == ".py" and is_shared(file_path):
-        return MicroPythonFile.from_parent(parent, path=file_path, name=f"{file_path.name}[micropython]")
+        return MicroPythonFile.from_parent(parent, path=file_path)
     return None
 
 
@@ -44,7 +44,7 @@ class MicroPythonFile(pytest.File):
     def collect(self):
         self._results: dict[str, str] | None = None
         for name in shared_test_names(self.path):
-            yield MicroPythonTest.from_parent(self, name=name)
+            yield MicroPythonTest.from_parent(self, name=f"{name}[micropython]")
 
     def result(self, name: str) -> str:
         """Return "pass" or the failure's text for one test of this file."""
@@ -78,7 +78,7 @@ class MicroPythonFile(pytest.File):
 
 class MicroPythonTest(pytest.Item):
     def runtest(self):
-        result = self.parent.result(self.name)
+        result = self.parent.result(self.name.removesuffix("[micropython]"))
         if result != "pass":
             raise MicroPythonFailure(result)
 
