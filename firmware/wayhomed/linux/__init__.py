@@ -1,1 +1,1 @@
-""""""
+"""What is asked of the Linux kernel: netlink, WireGuard, nftables, routes, sysctls, raw sockets."""

@@ -1,0 +1,75 @@
+"""Style, types and the arrows between folders are tests like any other."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from wayhome.images import micropython
+from wayhome.images.apt_root import NoDebianMirror
+
+ROOT = Path(__file__).parents[2]
+CHECKED = ["firmware", "host_tools", "tests", "tasks.py"]
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def tool(name: str, *words: str) -> None:
+    done = run(str(Path(sys.executable).parent / name), *words)
+    assert done.returncode == 0, f"{name} {' '.join(words)}\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
+
+
+def tracked_files() -> list[Path]:
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard")
+    if listed.returncode:
+        pytest.skip("not a git checkout: nothing says which files are the project's")
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def test_ruff_finds_nothing():
+    tool("ruff", "check", "--no-cache", *CHECKED)
+
+
+def test_everything_is_formatted():
+    tool("ruff", "format", "--no-cache", "--check", *CHECKED)
+
+
+def test_host_tools_pass_mypy_strict():
+    tool("mypy", "--strict", "host_tools/wayhome")
+
+
+def test_the_boards_code_passes_mypy_with_micropython_stubs():
+    tool("mypy", "--config-file", "firmware/mypy.ini", "firmware/wayhomed")
+
+
+def test_imports_follow_the_arrows():
+    tool("lint-imports", "--no-cache")
+
+
+def test_micropython_compiles_every_module_of_the_board():
+    try:
+        tree = micropython.fetch(ROOT / "build")
+    except NoDebianMirror as error:
+        pytest.skip(str(error))
+    for path in sorted((ROOT / "firmware/wayhomed").rglob("*.py")):
+        done = run(*micropython.command(tree), "-X", "compile-only", str(path))
+        assert done.returncode == 0, f"{path.relative_to(ROOT)}: {done.stderr or done.stdout}"
+
+
+def test_no_file_names_a_registry_or_a_path_of_somebodys_machine():
+    forbidden = re.compile(
+        rb"(pypi\.org|pythonhosted|registry\.npmjs|deb\.debian\.org|archive\.ubuntu|security\.debian\.org"
+        rb"|/home/[a-z]+/|/root/\.)"
+    )
+    own = Path(__file__).resolve()
+    found = [str(path) for path in tracked_files() if path.resolve() != own and forbidden.search(path.read_bytes())]
+    assert not found
+
+
+def test_every_folder_of_code_opens_with_what_it_is_for():
+    for package in [*(ROOT / "firmware").rglob("__init__.py"), *(ROOT / "host_tools").rglob("__init__.py")]:
+        text = package.read_text()
+        assert len(text.split('"""')[1].strip()) > 20, f"{package.relative_to(ROOT)} says nothing"
