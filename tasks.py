@@ -115,8 +115,25 @@ def lock(c: Context) -> None:
     """Renew requirements.lock: every package's newest version with its hashes, for Python 3.11 and later."""
     del c
     subprocess.run([PYTHON, "-m", "pip", "-q", "install", "uv"], cwd=ROOT, check=True)
-    words = ["pip", "compile", "pyproject.toml", "--group", "dev", "--universal", "--python-version", "3.11", "--upgrade"]
-    words += ["--generate-hashes", "--no-header", "--no-emit-index-url", "--no-emit-find-links", "-o", "requirements.lock"]
+    words = [
+        "pip",
+        "compile",
+        "pyproject.toml",
+        "--group",
+        "dev",
+        "--universal",
+        "--python-version",
+        "3.11",
+        "--upgrade",
+    ]
+    words += [
+        "--generate-hashes",
+        "--no-header",
+        "--no-emit-index-url",
+        "--no-emit-find-links",
+        "-o",
+        "requirements.lock",
+    ]
     subprocess.run([str(ROOT / ".venv/bin/uv"), "-q", *words], cwd=ROOT, check=True)
 
 
@@ -128,12 +145,16 @@ def _ensure_packages(wanted: dict[str, str], why: str) -> None:
     if not missing:
         return
     if shutil.which("apt-get") is None:
-        raise Exit(f"inv: please install {', '.join(missing)} {why}; only Debian and Ubuntu are set up by themselves", 1)
+        raise Exit(
+            f"inv: please install {', '.join(missing)} {why}; only Debian and Ubuntu are set up by themselves", 1
+        )
     print(f"inv: installing {', '.join(missing)} {why}", file=sys.stderr)
     quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
     for words in ([*quiet, "update"], [*quiet, "-y", "--no-install-recommends", "install", *missing]):
         if _run_as_root(words, stdout=subprocess.DEVNULL):
-            raise Exit(f"inv: apt-get could not install {', '.join(missing)}; install them by hand and run this again", 1)
+            raise Exit(
+                f"inv: apt-get could not install {', '.join(missing)}; install them by hand and run this again", 1
+            )
 
 
 def _run_as_root(words: list[str], stdout: int | None = None) -> int:

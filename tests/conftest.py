@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from wayhome.images import micropython
 from wayhome.images.apt_root import NoDebianMirror
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from wayhome.images import micropython
 from wayhome.images.apt_root import NoDebianMirror
 
