@@ -1,1 +1,16 @@
-"""The one door to the runtime: which Python this is, sockets and waiting, TLS, crypto, clock, processes, signals."""
+"""The one door to the runtime: clock, randomness, crypto, sockets, processes, signals, files.
+
+Nothing outside this folder asks which Python runs it. Modules that differ come in pairs, one for each runtime, and the
+module without a suffix chooses.
+"""
+
+import sys
+
+MICROPYTHON = sys.implementation.name == "micropython"
+
+if MICROPYTHON:
+    from .micropython import const, monotonic_ms, random_bytes
+else:
+    from .cpython import const, monotonic_ms, random_bytes
+
+__all__ = ["MICROPYTHON", "const", "monotonic_ms", "random_bytes"]
