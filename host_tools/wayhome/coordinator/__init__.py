@@ -1,1 +1,5 @@
-"""Who, what and where: registers nodes, gives them addresses and names, and tells each whom it may reach."""
+"""The coordinator: who is in the mesh, what they may reach, and what each client is told.
+
+`model` holds the records, `registry` everything that must outlive the process, `policy` and `netmap` are pure and decide
+what a client is told; sessions and pages live beside them and keep no state that matters.
+"""
