@@ -1,0 +1,370 @@
+"""The netmap by difference: what each field of a map response does, and what it may not do."""
+
+import json
+
+from shared.expect import raises
+from wayhomed.core import netmap
+from wayhomed.core.netmap import Netmap, decode_response
+from wayhomed.wire.errors import BadWire
+
+
+def key(prefix, number):
+    return f"{prefix}:{number:064x}"
+
+
+def node(node_id, **fields):
+    made = {
+        "ID": node_id,
+        "StableID": f"n{node_id}",
+        "Name": f"node-{node_id}.tail.example.",
+        "User": 7,
+        "Key": key("nodekey", node_id),
+        "DiscoKey": key("discokey", 1000 + node_id),
+        "Addresses": [f"100.64.0.{node_id}/32", f"fd7a:115c:a1e0::{node_id:x}/128"],
+        "AllowedIPs": [f"100.64.0.{node_id}/32", f"fd7a:115c:a1e0::{node_id:x}/128"],
+        "HomeDERP": 900,
+        "Hostinfo": {"Hostname": f"host-{node_id}", "OS": "linux"},
+        "Cap": 120,
+        "Online": True,
+        "MachineAuthorized": True,
+    }
+    made.update(fields)
+    return made
+
+
+RELAYS = {
+    "Regions": {
+        "900": {
+            "RegionID": 900,
+            "RegionCode": "home",
+            "RegionName": "Home",
+            "Nodes": [{"Name": "900a", "RegionID": 900, "HostName": "relay.example", "IPv4": "203.0.113.10"}],
+        }
+    }
+}
+
+
+def first(**fields):
+    response = {
+        "Node": node(1),
+        "DERPMap": RELAYS,
+        "Peers": [node(2), node(3)],
+        "Domain": "example.net",
+        "PacketFilters": {"base": [{"SrcIPs": ["*"], "DstPorts": []}]},
+        "DNSConfig": {"Domains": ["tail.example"]},
+        "UserProfiles": [{"ID": 7, "LoginName": "anna@example.org", "DisplayName": "Anna"}],
+    }
+    response.update(fields)
+    return response
+
+
+def started(**fields):
+    made = Netmap()
+    made.apply(first(**fields))
+    return made
+
+
+def test_the_first_response_fills_the_netmap():
+    made = Netmap()
+    difference = made.apply(first())
+    assert difference.first
+    assert difference.anything()
+    assert made.node.id == 1
+    assert made.node.addresses[0] == (b"\x64\x40\x00\x01", 32)
+    assert sorted(made.peers) == [2, 3]
+    assert made.peers[2].hostname == "host-2"
+    assert made.derp_map.regions[900].nodes[0].host_name == "relay.example"
+    assert made.profiles[7] == ("anna@example.org", "Anna")
+    assert made.filter_rules() == [{"SrcIPs": ["*"], "DstPorts": []}]
+    assert made.domain == "example.net"
+    assert made.dns == {"Domains": ["tail.example"]}
+
+
+def test_a_first_response_without_node_is_refused():
+    made = Netmap()
+    response = first()
+    del response["Node"]
+    raises(BadWire, made.apply, response)
+    assert made.node is None
+    made.apply(first())
+    assert made.node.id == 1
+
+
+def test_a_keep_alive_changes_nothing_and_is_not_the_first():
+    made = Netmap()
+    difference = made.apply({"KeepAlive": True, "Peers": [node(2)], "ControlTime": "2026-11-23T02:00:00Z"})
+    assert difference.keep_alive
+    assert difference.control_time_s == 1795399200
+    assert not difference.anything()
+    assert made.peers == {}
+    made.apply(first())
+    assert made.node.id == 1
+
+
+def test_absent_null_and_unknown_fields_change_nothing():
+    made = started()
+    difference = made.apply({"Peers": None, "DNSConfig": None, "PacketFilter": None, "Future": {"x": [1]}})
+    assert not difference.anything()
+    assert sorted(made.peers) == [2, 3]
+    assert len(made.filter_rules()) == 1
+
+
+def test_an_empty_list_of_peers_says_nothing():
+    made = started()
+    assert not made.apply({"Peers": []}).anything()
+    assert sorted(made.peers) == [2, 3]
+
+
+def test_a_list_of_peers_is_complete_and_overrules_the_delta_fields():
+    made = started()
+    difference = made.apply({"Peers": [node(3), node(4)], "PeersRemoved": [3], "PeersChanged": [node(9)]})
+    assert sorted(made.peers) == [3, 4]
+    assert difference.peers_removed == [2]
+
+
+def test_peers_are_removed_changed_and_added_by_id():
+    made = started()
+    difference = made.apply({"PeersRemoved": [2, 77], "PeersChanged": [node(3, Name="new.tail.example."), node(5)]})
+    assert sorted(made.peers) == [3, 5]
+    assert made.peers[3].name == "new.tail.example."
+    assert difference.peers_removed == [2]
+    assert difference.peers_changed == [3, 5]
+
+
+def test_a_patch_touches_only_what_it_names():
+    made = started()
+    made.apply(
+        {
+            "PeersChangedPatch": [
+                {"NodeID": 2, "DERPRegion": 5, "Endpoints": ["192.0.2.44:51820"], "Online": False},
+                {"NodeID": 3, "Key": key("nodekey", 33), "LastSeen": "2026-11-23T02:00:00Z", "Name": "ignored"},
+                {"NodeID": 99, "Online": True},
+            ]
+        }
+    )
+    assert made.peers[2].home_derp == 5
+    assert made.peers[2].endpoints == [(b"\xc0\x00\x02\x2c", 51820)]
+    assert made.peers[2].online is False
+    assert made.peers[2].hostname == "host-2"
+    assert made.peers[3].key[-1] == 33
+    assert made.peers[3].last_seen_s == 1795399200
+    assert made.peers[3].name == "node-3.tail.example."
+    assert sorted(made.peers) == [2, 3]
+
+
+def test_an_empty_list_in_a_patch_empties_and_an_absent_one_keeps():
+    made = started(Peers=[node(2, Endpoints=["192.0.2.1:1"])])
+    made.apply({"PeersChangedPatch": [{"NodeID": 2, "Online": True}]})
+    assert len(made.peers[2].endpoints) == 1
+    made.apply({"PeersChangedPatch": [{"NodeID": 2, "Endpoints": []}]})
+    assert made.peers[2].endpoints == []
+
+
+def test_a_zero_region_in_a_patch_counts_as_absent():
+    made = started()
+    made.apply({"PeersChangedPatch": [{"NodeID": 2, "DERPRegion": 0}]})
+    assert made.peers[2].home_derp == 900
+
+
+def test_the_old_online_and_seen_fields_work():
+    made = started()
+    made.apply({"OnlineChange": {"2": False}, "PeerSeenChange": {"3": True, "2": False}}, 1234)
+    assert made.peers[2].online is False
+    assert made.peers[3].last_seen_s == 1234
+    assert made.peers[2].last_seen_s == 0
+
+
+def test_an_expired_peer_stays_expired_until_its_key_changes():
+    made = started(Peers=[node(2, Expired=True)])
+    made.apply({"PeersChanged": [node(2, Expired=False)]})
+    assert made.peers[2].is_expired(0)
+    made.apply({"PeersChanged": [node(2, Key=key("nodekey", 222))]})
+    assert not made.peers[2].is_expired(0)
+
+
+def test_expiry_by_time_needs_a_clock():
+    made = started(Peers=[node(2, KeyExpiry="2026-01-01T00:00:00Z")])
+    assert made.peers[2].is_expired(1795399200)
+    assert not made.peers[2].is_expired(0)
+
+
+def test_an_absent_filter_stays_and_an_empty_one_blocks_everything():
+    made = started()
+    made.apply({})
+    assert len(made.filter_rules()) == 1
+    made.apply({"PacketFilter": []})
+    assert made.filter_rules() == []
+    assert made.filters == {"base": []}
+
+
+def test_named_filters_are_set_deleted_and_cleared():
+    made = started()
+    made.apply({"PacketFilters": {"extra": [{"SrcIPs": ["a"]}]}})
+    assert len(made.filter_rules()) == 2
+    made.apply({"PacketFilters": {"base": None}})
+    assert made.filter_rules() == [{"SrcIPs": ["a"]}]
+    made.apply({"PacketFilters": {"*": None, "only": []}})
+    assert made.filters == {"only": []}
+
+
+def test_regions_that_are_absent_stay_and_null_regions_drop():
+    made = started()
+    made.apply({"DERPMap": {"HomeParams": {"RegionScore": {"900": 0.5}}}})
+    assert 900 in made.derp_map.regions
+    assert made.derp_map.scores_per_mille == {900: 500}
+    made.apply({"DERPMap": {"Regions": {"900": None, "901": {"RegionID": 901, "Nodes": []}}}})
+    assert list(made.derp_map.regions) == [901]
+    assert made.derp_map.scores_per_mille == {900: 500}
+
+
+def test_dns_is_replaced_whole():
+    made = started()
+    made.apply({"DNSConfig": {}})
+    assert made.dns == {}
+
+
+def test_profiles_are_merged_and_never_removed():
+    made = started()
+    made.apply({"UserProfiles": [{"ID": 8, "LoginName": "ben"}]})
+    assert made.profiles == {7: ("anna@example.org", "Anna"), 8: ("ben", "")}
+
+
+def test_allowed_ips_that_are_null_mean_the_addresses_and_empty_ones_nothing():
+    made = started(Peers=[node(2, AllowedIPs=None), node(3, AllowedIPs=[])])
+    assert made.peers[2].allowed_ips == made.peers[2].addresses
+    assert made.peers[3].allowed_ips == []
+
+
+def test_the_legacy_home_relay_is_read():
+    made = started(Peers=[node(2, HomeDERP=0, DERP="127.3.3.40:5"), node(3, DERP="127.3.3.40:5")])
+    assert made.peers[2].home_derp == 5
+    assert made.peers[3].home_derp == 900
+
+
+def test_a_new_stream_starts_from_nothing_but_the_old_netmap_serves_until_then():
+    made = started()
+    made.new_stream()
+    assert sorted(made.peers) == [2, 3]
+    raises(BadWire, made.apply, {"Peers": [node(4)]})
+    assert sorted(made.peers) == [2, 3]
+    difference = made.apply({"Node": node(1)})
+    assert made.peers == {}
+    assert sorted(difference.peers_removed) == [2, 3]
+    assert made.filter_rules() == []
+    # our only way out is no victim of a careless coordinator
+    assert 900 in made.derp_map.regions
+
+
+def test_a_fault_names_its_path_and_the_old_netmap_stays():
+    for fields, path in (
+        ({"Node": []}, "Node: "),
+        ({"Node": node(1, Key="nodekey:xx")}, "Node.Key: "),
+        ({"Node": node(1, Key=key("nodekey", 0))}, "Node.Key: "),
+        ({"Node": node(0)}, "Node.ID: "),
+        ({"Node": node(1, Addresses=["100.64.0.1/99"])}, "Node.Addresses[0]: "),
+        ({"Node": node(1, Hostinfo={"OS": 5})}, "Node.Hostinfo.OS: "),
+        ({"Peers": {}}, "Peers: "),
+        ({"Peers": [node(2), 5]}, "Peers[1]: "),
+        ({"Peers": [node(2), node(3, AllowedIPs=["x"])]}, "Peers[1].AllowedIPs[0]: "),
+        ({"Peers": [node(2), node(2)]}, "the response: "),
+        ({"PeersChanged": [node(2, Online="yes")]}, "PeersChanged[0].Online: "),
+        ({"PeersChanged": [node(2, CapMap={"a": 5})]}, "PeersChanged[0].CapMap.a: "),
+        ({"PeersRemoved": ["2"]}, "PeersRemoved[0]: "),
+        ({"PeersRemoved": [True]}, "PeersRemoved[0]: "),
+        ({"PeersChangedPatch": [{"NodeID": 2, "Endpoints": ["1.2.3.4"]}]}, "PeersChangedPatch[0].Endpoints[0]: "),
+        ({"PeersChangedPatch": [{"NodeID": 77, "Endpoints": 5}]}, "PeersChangedPatch[0].Endpoints: "),
+        ({"PeersChangedPatch": [{}]}, "PeersChangedPatch[0].NodeID: "),
+        ({"OnlineChange": {"x": True}}, "OnlineChange: "),
+        ({"DERPMap": {"Regions": {"1": {"RegionID": 2}}}}, "DERPMap.Regions: "),
+        ({"DERPMap": {"Regions": {"1": {"RegionID": 1, "Nodes": [{"IPv4": "x"}]}}}}, "DERPMap.Regions.1.Nodes[0].IPv4"),
+        ({"DERPMap": {"Regions": {"70000": {"RegionID": 70000}}}}, "DERPMap.Regions.70000.RegionID: "),
+        ({"PacketFilter": [[]]}, "PacketFilter[0]: "),
+        ({"PacketFilters": {"base": {}}}, "PacketFilters.base: "),
+        ({"DNSConfig": "x"}, "DNSConfig: "),
+        ({"UserProfiles": [{"ID": -1}]}, "UserProfiles[0].ID: "),
+        ({"KeepAlive": 1}, "KeepAlive: "),
+        ({"ControlTime": "now"}, "ControlTime: "),
+        ({"Debug": {"SleepSeconds": "5"}}, "Debug: "),
+        ({"PingRequest": {"URL": 5}}, "PingRequest.URL: "),
+        ({"Domain": "x" * 5000}, "Domain: "),
+        ({"Health": ["x"] * 1000}, "Health: "),
+    ):
+        made = started()
+        before = json.dumps(made.as_json())
+        change = {"PeersRemoved": [3], "Domain": "new.example"}
+        change.update(fields)
+        error = raises(BadWire, made.apply, change)
+        assert str(error).startswith(path), (str(error), path)
+        assert json.dumps(made.as_json()) == before, path
+
+
+def test_what_is_too_much_is_refused():
+    made = started()
+    for fields in (
+        {"PeersChanged": [node(2, Endpoints=["192.0.2.1:1"] * (netmap.MAX_ENDPOINTS + 1))]},
+        {"PeersChanged": [node(2, AllowedIPs=["192.0.2.1/32"] * (netmap.MAX_PREFIXES + 1))]},
+        {"PeersRemoved": [1] * (netmap.MAX_PEERS + 1)},
+        {"PacketFilter": [{}] * (netmap.MAX_FILTER_RULES + 1)},
+        {"PacketFilters": {str(name): [] for name in range(netmap.MAX_FILTERS + 1)}},
+        {"DERPMap": {"Regions": {str(i): {"RegionID": i} for i in range(1, netmap.MAX_REGIONS + 2)}}},
+        {"DNSConfig": {"a": [[[[[[[[[[1]]]]]]]]]]}},
+        {"DNSConfig": {"a": [0] * (netmap.MAX_PLAIN_ITEMS + 1)}},
+        {"Node": node(2**53 + 1)},
+    ):
+        raises(BadWire, made.apply, fields)
+    assert sorted(made.peers) == [2, 3]
+
+
+def test_one_time_requests_come_with_the_difference():
+    made = started()
+    difference = made.apply({"PingRequest": {"URL": "https://x/machine/ping/1", "URLIsNoise": True, "Log": True}})
+    assert difference.ping_request["URL"] == "https://x/machine/ping/1"
+    assert difference.ping_request["URLIsNoise"] is True
+    assert not difference.anything()
+    assert made.apply({"Debug": {"SleepSeconds": 10_000, "Exit": 3}}).sleep_ms == 300_000
+    assert made.apply({"Debug": {"SleepSeconds": 0.5}}).sleep_ms == 500
+    assert made.apply({"Debug": {"Exit": 3}}).exit_asked
+    assert made.apply({"Debug": {"DisableLogTail": True}}).sleep_ms == 0
+
+
+def test_what_is_kept_on_disk_reads_back_the_same():
+    made = started(
+        Peers=[
+            node(
+                2,
+                Endpoints=["192.0.2.1:1", "[2001:db8::1]:2"],
+                KeyExpiry="2027-05-01T00:00:00Z",
+                Expired=True,
+                Tags=["tag:router"],
+                CapMap={"a": [{"b": 1}], "c": None},
+                PrimaryRoutes=["192.168.1.0/24"],
+            )
+        ],
+    )
+    text = json.dumps(made.as_json())
+    again = Netmap()
+    again.apply(decode_response(text.encode()))
+    assert json.loads(json.dumps(again.as_json())) == json.loads(text)
+    assert again.peers[2].cap_map == {"a": [{"b": 1}], "c": []}
+    assert again.peers[2].expired
+
+
+DEEP = b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"
+
+
+def test_a_message_that_is_no_json_object_is_refused():
+    for payload in (
+        b"",
+        b"{",
+        b'{"a":{}',
+        b"{},{}",
+        b"{}]",
+        b"[]",
+        b"5",
+        b"null",
+        b"\xff\xfe",
+        b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    ):
+        raises(BadWire, decode_response, payload)
+    raises(BadWire, decode_response, b"[" * 100_000)
+    assert decode_response(b'{"KeepAlive":true}') == {"KeepAlive": True}
