@@ -1,4 +1,4 @@
-"""python -m wayhome.bench NAME [--json FILE] | --list: runs one benchmark and shows each figure beside the alternative's."""
+"""python -m wayhome.bench NAME [--json FILE] | --list: each figure is shown beside the alternative measured with it."""
 
 import argparse
 import importlib

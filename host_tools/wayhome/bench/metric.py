@@ -26,7 +26,8 @@ class Metric:
 
 def machine() -> str:
     """Return one line about the machine that measured."""
-    return f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+    software = f"Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{platform.machine()}, {os.cpu_count()} cores, {software}"
 
 
 def as_json(name: str, metrics: list[Metric]) -> dict[str, object]:

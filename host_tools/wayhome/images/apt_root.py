@@ -1,6 +1,6 @@
 """A private apt root: fetches packages of another Debian release and unpacks them into a folder, without root.
 
-Mirror and signing key come from this machine's own apt sources, so a local mirror is honoured and no host is named here.
+Mirror and signing key come from this machine's own apt sources: a local mirror is honoured, no host is named here.
 """
 
 import re

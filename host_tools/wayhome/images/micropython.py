@@ -1,6 +1,6 @@
 """Debian trixie's MicroPython, unpacked beside the system and started through its own loader.
 
-Its binary needs newer libraries than Debian 12 has, so those come along. Source: research of this project, docs/decisions.
+Its binary needs newer libraries than Debian 12 has, so those come along (docs/decisions/0002-two-pythons.md).
 """
 
 from pathlib import Path
