@@ -13,7 +13,7 @@ from .crypto_error import CryptoError
 if MICROPYTHON:
     from . import crypto_micropython as _backend
 else:
-    from . import crypto_cpython as _backend
+    from . import crypto_cpython as _backend  # type: ignore[no-redef]
 
 __all__ = [
     "CryptoError",
@@ -50,14 +50,14 @@ def x25519_public(private: bytes) -> bytes:
     return _backend.x25519_public(private)
 
 
-def aead_seal(key: bytes, nonce: bytes, plaintext: bytes, ad: bytes) -> bytes:
+def aead_seal(key: bytes, nonce: bytes, plaintext: "bytes | memoryview", ad: bytes) -> bytes:
     """Return ciphertext and tag, 16 bytes longer than the plaintext. ChaCha20-Poly1305, RFC 8439 section 2.8."""
     _check(key, KEY_BYTES)
     _check(nonce, AEAD_NONCE_BYTES)
     return _backend.aead_seal(key, nonce, plaintext, ad)
 
 
-def aead_open(key: bytes, nonce: bytes, ciphertext: bytes, ad: bytes) -> bytes:
+def aead_open(key: bytes, nonce: bytes, ciphertext: "bytes | memoryview", ad: bytes) -> bytes:
     """Return the plaintext of what aead_seal made. Raises CryptoError if any of the four is another's."""
     _check(key, KEY_BYTES)
     _check(nonce, AEAD_NONCE_BYTES)

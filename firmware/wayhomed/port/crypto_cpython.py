@@ -26,11 +26,11 @@ def x25519_public(private: bytes) -> bytes:
     return sodium.crypto_scalarmult_base(bytes(private))
 
 
-def aead_seal(key: bytes, nonce: bytes, plaintext: bytes, ad: bytes) -> bytes:
+def aead_seal(key: bytes, nonce: bytes, plaintext: "bytes | memoryview", ad: bytes) -> bytes:
     return sodium.crypto_aead_chacha20poly1305_ietf_encrypt(bytes(plaintext), bytes(ad), bytes(nonce), bytes(key))
 
 
-def aead_open(key: bytes, nonce: bytes, ciphertext: bytes, ad: bytes) -> bytes:
+def aead_open(key: bytes, nonce: bytes, ciphertext: "bytes | memoryview", ad: bytes) -> bytes:
     try:
         return sodium.crypto_aead_chacha20poly1305_ietf_decrypt(bytes(ciphertext), bytes(ad), bytes(nonce), bytes(key))
     except nacl.exceptions.CryptoError:

@@ -51,13 +51,13 @@ def x25519_public(private: bytes) -> bytes:
     return bytes(public)
 
 
-def aead_seal(key: bytes, nonce: bytes, plaintext: bytes, ad: bytes) -> bytes:
+def aead_seal(key: bytes, nonce: bytes, plaintext: "bytes | memoryview", ad: bytes) -> bytes:
     sealed = bytearray(len(plaintext) + 16)
     _aead_encrypt(sealed, None, plaintext, len(plaintext), ad, len(ad), None, nonce, key)
     return bytes(sealed)
 
 
-def aead_open(key: bytes, nonce: bytes, ciphertext: bytes, ad: bytes) -> bytes:
+def aead_open(key: bytes, nonce: bytes, ciphertext: "bytes | memoryview", ad: bytes) -> bytes:
     plaintext = bytearray(len(ciphertext) - 16)
     if _aead_decrypt(plaintext, None, None, ciphertext, len(ciphertext), ad, len(ad), nonce, key) != 0:
         raise CryptoError("the check of sealed text failed")
