@@ -1,5 +1,10 @@
+"""The commands that speak to a running coordinator: who is in the mesh, with which rights, and what it reaches."""
+
 import typer
+
+from . import key, node, publish, route, user
 
 
 def register(app: typer.Typer) -> None:
-    del app
+    for commands in (user, key, node, route, publish):
+        commands.register(app)
