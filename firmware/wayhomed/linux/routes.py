@@ -1,0 +1,173 @@
+"""Routes and policy rules over rtnetlink, as the stock client lays them.
+
+    5210  fwmark 0x80000/0xff0000  lookup main          what the daemon itself sends goes round the tunnel
+    5230  fwmark 0x80000/0xff0000  lookup default
+    5250  fwmark 0x80000/0xff0000  unreachable
+    5270  lookup 52                                     one route for each prefix of a peer
+
+    rtmsg          family 1 | dst length 1 | src length 1 | tos 1 | table 1 | protocol 1 | scope 1 | type 1 | flags 4
+    fib_rule_hdr   family 1 | dst length 1 | src length 1 | tos 1 | table 1 | 0 2         | action 1 | flags 4
+
+Source: rtnetlink(7), <linux/rtnetlink.h>, <linux/fib_rules.h>; the rules: wireguard.md section 4.
+"""
+
+import struct
+
+from wayhomed.port import const
+
+from . import netlink
+from .link import FAMILY
+
+TABLE = const(52)
+MAIN = const(254)
+BYPASS_MARK = const(0x80000)  # SO_MARK of every socket of the daemon
+MARK_MASK = const(0xFF0000)
+
+_NEWROUTE = const(24)
+_DELROUTE = const(25)
+_GETROUTE = const(26)
+_NEWRULE = const(32)
+_DELRULE = const(33)
+_GETRULE = const(34)
+_DEFAULT_TABLE = const(253)
+_PROTOCOL_STATIC = const(4)
+_SCOPE_LINK = const(253)
+_UNICAST = const(1)
+_RTA_DST = const(1)
+_RTA_OIF = const(4)
+_RTA_GATEWAY = const(5)
+_RTA_MULTIPATH = const(9)
+_RTA_TABLE = const(15)
+_FRA_PRIORITY = const(6)
+_FRA_FWMARK = const(10)
+_FRA_TABLE = const(15)
+_FRA_FWMASK = const(16)
+_TO_TABLE = const(1)
+_UNREACHABLE = const(7)
+_EEXIST = const(17)
+_IP_BYTES = {2: const(4), 10: const(16)}
+
+# (priority, action, table, fwmark)
+RULES = (
+    (5210, _TO_TABLE, MAIN, BYPASS_MARK),
+    (5230, _TO_TABLE, _DEFAULT_TABLE, BYPASS_MARK),
+    (5250, _UNREACHABLE, 0, BYPASS_MARK),
+    (5270, _TO_TABLE, TABLE, 0),
+)
+
+
+class Route:
+    """A unicast route: table, prefix (ip bytes, length), interface index, gateway bytes or None."""
+
+    def __init__(self, table: int, prefix: tuple, index: int, gateway):
+        self.table = table
+        self.prefix = prefix
+        self.index = index
+        self.gateway = gateway
+
+
+def routes(kernel) -> list:
+    """Return the unicast Routes of all tables; of one with several next hops, one each."""
+    found = []
+    for payload in kernel.dump(_GETROUTE, struct.pack("BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0)):
+        family, length, _src, _tos, table, _protocol, _scope, kind = struct.unpack_from("BBBBBBBB", payload)
+        if kind != _UNICAST or family not in _IP_BYTES:
+            continue
+        values = netlink.decode_attributes(payload, 12)
+        if _RTA_TABLE in values:
+            table = struct.unpack("I", values[_RTA_TABLE])[0]
+        prefix = (values.get(_RTA_DST) or bytes(_IP_BYTES[family]), length)
+        for hop in _next_hops(values):
+            index = struct.unpack("i", hop[_RTA_OIF])[0] if _RTA_OIF in hop else 0
+            found.append(Route(table, prefix, index, hop.get(_RTA_GATEWAY)))
+    return found
+
+
+def _next_hops(values: dict) -> list:
+    """Return the attributes of each next hop. rtnexthop: length 2 | flags 1 | hops 1 | interface 4 | attributes."""
+    if _RTA_MULTIPATH not in values:
+        return [values]
+    hops = []
+    data = values[_RTA_MULTIPATH]
+    while len(data) >= 8:
+        length, _flags, _hops, index = struct.unpack_from("HBBi", data)
+        if length < 8:
+            break
+        hop = netlink.decode_attributes(data[8:length])
+        hop[_RTA_OIF] = struct.pack("i", index)
+        hops.append(hop)
+        data = data[length + 3 & ~3 :]
+    return hops
+
+
+def _route(prefix: tuple, index: int) -> bytes:
+    ip, length = prefix
+    # Scope link in IPv4: no gateway stands between. IPv6 has no scopes here and ignores it.
+    head = struct.pack("BBBBBBBBI", FAMILY[len(ip)], length, 0, 0, TABLE, _PROTOCOL_STATIC, _SCOPE_LINK, _UNICAST, 0)
+    return head + netlink.attribute(_RTA_DST, ip) + netlink.attribute_u32(_RTA_OIF, index)
+
+
+def set_tunnel_routes(kernel, index: int, wanted: set) -> list:
+    """Make table 52's routes on this interface exactly these prefixes; return [(prefix, errno)] of those refused."""
+    present = {route.prefix for route in routes(kernel) if route.table == TABLE and route.index == index}
+    removed = sorted(present - wanted)
+    added = sorted(wanted - present)
+    kernel.change_all([(_DELROUTE, 0, _route(prefix, index)) for prefix in removed])
+    flags = netlink.CREATE | netlink.EXCLUSIVE
+    failures = kernel.change_all([(_NEWROUTE, flags, _route(prefix, index)) for prefix in added])
+    return [(added[i], failures[i]) for i in range(len(added)) if failures[i] not in (0, _EEXIST)]
+
+
+def _rule(family: int, rule: tuple) -> bytes:
+    priority, action, table, mark = rule
+    payload = struct.pack("BBBBBBBBI", family, 0, 0, 0, table, 0, 0, action, 0)
+    payload += netlink.attribute_u32(_FRA_PRIORITY, priority)
+    if table:
+        payload += netlink.attribute_u32(_FRA_TABLE, table)
+    if mark:
+        payload += netlink.attribute_u32(_FRA_FWMARK, mark) + netlink.attribute_u32(_FRA_FWMASK, MARK_MASK)
+    return payload
+
+
+def policy_rules(kernel) -> set:
+    """Return (family, priority) of those of our four rules that stand, told by priority, table and mark."""
+    found = set()
+    for payload in kernel.dump(_GETRULE, struct.pack("BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0)):
+        family, _dst, _src, _tos, table, _0, _1, action = struct.unpack_from("BBBBBBBB", payload)
+        values = netlink.decode_attributes(payload, 12)
+        priority, mark, table = [
+            struct.unpack("I", values[kind])[0] if kind in values else otherwise
+            for kind, otherwise in ((_FRA_PRIORITY, 0), (_FRA_FWMARK, 0), (_FRA_TABLE, table))
+        ]
+        if (priority, action, table, mark) in RULES:
+            found.add((family, priority))
+    return found
+
+
+def add_policy_rules(kernel) -> int:
+    """Add those of our rules that are missing, both families; return how many were.
+
+    A kernel without IPv6 (EAFNOSUPPORT, EOPNOTSUPP) does with four rules.
+    """
+    present = policy_rules(kernel)
+    flags = netlink.CREATE | netlink.EXCLUSIVE
+    added = 0
+    for family in _IP_BYTES:
+        for rule in RULES:
+            if (family, rule[0]) in present:
+                continue
+            try:
+                kernel.change(_NEWRULE, flags, _rule(family, rule))
+                added += 1
+            except OSError as error:
+                if error.errno != _EEXIST and family == 2:
+                    raise
+    return added
+
+
+def remove_policy_rules(kernel) -> None:
+    """Remove our rules, both families, as often as they stand."""
+    for family, priority in policy_rules(kernel):
+        for rule in RULES:
+            if rule[0] == priority:
+                kernel.change_all([(_DELRULE, 0, _rule(family, rule))])

@@ -1,0 +1,24 @@
+"""MicroPython's ffi behind port.ffi."""
+
+import os
+
+import ffi
+import uctypes
+
+errno_after_call = os.errno
+
+
+def open_library(names: tuple):
+    """Open the first library of these names that there is. Raises OSError."""
+    problem = None
+    for name in names:
+        try:
+            return ffi.open(name)
+        except OSError as error:
+            problem = error
+    raise OSError(str(problem))
+
+
+def address_of(buffer: bytearray) -> int:
+    """Return where a buffer lies; good as long as the caller keeps the buffer and its size."""
+    return uctypes.addressof(buffer)

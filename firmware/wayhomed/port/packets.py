@@ -1,0 +1,99 @@
+"""Sockets below streams: raw IP, netlink, UNIX; the same calls on both Pythons.
+
+Every socket is closed on exec and does not block. Addresses are network bytes. What would block raises OSError(EAGAIN);
+`await wait_readable(socket)` waits for more (one waiter a descriptor).
+"""
+
+import socket
+import struct
+
+from . import MICROPYTHON, const
+from .ffi import address_of
+
+if MICROPYTHON:
+    from .packets_micropython import inet_address, unix_address, wait_readable, wait_writable
+else:
+    from .packets_cpython import inet_address, unix_address, wait_readable, wait_writable
+
+__all__ = [
+    "EAGAIN",
+    "attach_filter",
+    "bind_to_device",
+    "inet_address",
+    "netlink_socket",
+    "raw_socket",
+    "set_header_included",
+    "set_mark",
+    "set_receive_buffer",
+    "udp_socket",
+    "unix_address",
+    "unix_stream",
+    "wait_readable",
+    "wait_writable",
+]
+
+# Linux numbers, the same on every architecture that we build for (x86, arm, arm64, riscv; mips differs).
+EAGAIN = const(11)
+_AF_UNIX = const(1)
+_AF_INET = const(2)
+_AF_NETLINK = const(16)
+_SOCK_STREAM = const(1)
+_SOCK_DGRAM = const(2)
+_SOCK_RAW = const(3)
+_SOCK_CLOEXEC = const(0x80000)
+_SOL_IP = const(0)
+_IP_HDRINCL = const(3)
+_SOL_SOCKET = const(1)
+_SO_BINDTODEVICE = const(25)
+_SO_ATTACH_FILTER = const(26)
+_SO_RCVBUFFORCE = const(33)
+_SO_MARK = const(36)
+
+
+def _open(family: int, kind: int, protocol: int):
+    opened = socket.socket(family, kind | _SOCK_CLOEXEC, protocol)
+    opened.setblocking(False)
+    return opened
+
+
+def raw_socket(protocol: int):
+    """Return an IPv4 raw socket. Needs CAP_NET_RAW."""
+    return _open(_AF_INET, _SOCK_RAW, protocol)
+
+
+def udp_socket():
+    return _open(_AF_INET, _SOCK_DGRAM, 0)
+
+
+def unix_stream():
+    return _open(_AF_UNIX, _SOCK_STREAM, 0)
+
+
+def netlink_socket(protocol: int):
+    """Return a netlink socket that is not bound; the kernel gives it a port at the first send. It blocks."""
+    return socket.socket(_AF_NETLINK, _SOCK_RAW | _SOCK_CLOEXEC, protocol)
+
+
+def attach_filter(to, instructions: list) -> None:
+    """Let a socket receive only what this classic BPF program accepts: (code, jump if true, jump if false, k) each."""
+    program = bytearray(b"".join([struct.pack("HBBI", *instruction) for instruction in instructions]))
+    to.setsockopt(_SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(instructions), address_of(program)))
+
+
+def bind_to_device(to, interface: str) -> None:
+    to.setsockopt(_SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
+
+
+def set_mark(on, mark: int) -> None:
+    """Give every packet of this socket a firewall mark. Needs CAP_NET_ADMIN."""
+    on.setsockopt(_SOL_SOCKET, _SO_MARK, mark)
+
+
+def set_header_included(on) -> None:
+    """Say that what is sent begins with its IP header."""
+    on.setsockopt(_SOL_IP, _IP_HDRINCL, 1)
+
+
+def set_receive_buffer(of, size_bytes: int) -> None:
+    """Set a receive buffer beyond the system's ordinary limit. Needs CAP_NET_ADMIN."""
+    of.setsockopt(_SOL_SOCKET, _SO_RCVBUFFORCE, size_bytes)

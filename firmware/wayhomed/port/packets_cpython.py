@@ -1,0 +1,42 @@
+"""Waiting and addresses behind port.packets on CPython."""
+
+import asyncio
+from socket import inet_ntoa
+
+
+def inet_address(ip: bytes, port: int):
+    """Return what sendto and bind take for an IPv4 address."""
+    return inet_ntoa(ip), port
+
+
+def unix_address(path: str):
+    """Return what connect takes for a UNIX socket."""
+    return path
+
+
+async def wait_readable(source) -> None:
+    """Wait until a socket or descriptor has something to read, or is at its end."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    descriptor = source if isinstance(source, int) else source.fileno()
+    loop.add_reader(descriptor, _wake, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
+async def wait_writable(sink) -> None:
+    """Wait until a socket takes more, or its connection has come to an outcome."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_writer(sink.fileno(), _wake, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(sink.fileno())
+
+
+def _wake(ready) -> None:
+    if not ready.done():
+        ready.set_result(None)

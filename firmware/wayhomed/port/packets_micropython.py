@@ -1,0 +1,30 @@
+"""Waiting and addresses behind port.packets on MicroPython's unix port, where an address is a raw sockaddr."""
+
+import struct
+from asyncio import core
+
+_AF_UNIX = 1
+_AF_INET = 2
+
+
+def inet_address(ip: bytes, port: int):
+    """Return what sendto and bind take for an IPv4 address: struct sockaddr_in."""
+    return struct.pack("H", _AF_INET) + struct.pack(">H", port) + ip + bytes(8)
+
+
+def unix_address(path: str):
+    """Return what connect takes for a UNIX socket: struct sockaddr_un."""
+    return struct.pack("H", _AF_UNIX) + path.encode() + b"\0"
+
+
+# Generators: to await one works in MicroPython alone.
+
+
+def wait_readable(source):
+    """Wait until a socket or descriptor has something to read, or is at its end."""
+    yield core._io_queue.queue_read(source)
+
+
+def wait_writable(sink):
+    """Wait until a socket takes more, or its connection has come to an outcome."""
+    yield core._io_queue.queue_write(sink)

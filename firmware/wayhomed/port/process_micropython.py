@@ -1,0 +1,77 @@
+"""Child processes on MicroPython's unix port, behind port.process: posix_spawn and a pidfd through libc."""
+
+import struct
+
+from .ffi import address_of, errno_after_call, libc
+from .packets import wait_readable
+
+_SYS_PIDFD_OPEN = 434  # one number on all architectures; Linux 5.3 and later
+_WNOHANG = 1
+_POSIX_SPAWN_SETSID = 0x80
+_ATTRIBUTES_BYTES = 512  # posix_spawnattr_t is 336 on glibc, 128 bytes more or less on musl; more does no harm
+
+_spawn = libc().func("i", "posix_spawnp", "pspppp")
+_attributes_init = libc().func("i", "posix_spawnattr_init", "p")
+_attributes_setflags = libc().func("i", "posix_spawnattr_setflags", "pi")
+_waitpid = libc().func("i", "waitpid", "ipi")
+_kill = libc().func("i", "kill", "ii")
+_syscall = libc().func("i", "syscall", "iii")
+_close = libc().func("i", "close", "i")
+_setenv = libc().func("i", "setenv", "ssi")
+
+
+class Child:
+    """A running program, in a session of its own: Ctrl-C at a terminal reaches us alone, and we end it in order."""
+
+    def __init__(self, words: list, environment: dict):
+        """Start words[0], found on PATH, with our environment and these variables. Raises OSError if it can't."""
+        for name in environment:
+            _setenv(name, environment[name], 1)
+        kept = [bytearray(word.encode() + b"\0") for word in words]
+        arguments = bytearray(b"".join([struct.pack("P", address_of(word)) for word in kept]) + struct.pack("P", 0))
+        attributes = bytearray(_ATTRIBUTES_BYTES)
+        _attributes_init(attributes)
+        _attributes_setflags(attributes, _POSIX_SPAWN_SETSID)
+        pid = bytearray(4)
+        failure = _spawn(pid, words[0], None, attributes, arguments, _environ())
+        if failure:
+            raise OSError(failure)
+        self.pid = struct.unpack("i", pid)[0]
+        self._exit_code = None
+
+    def exit_code(self):
+        """Return None while it runs, then its exit code (negative: the signal that ended it)."""
+        if self._exit_code is None:
+            status = bytearray(4)
+            if _waitpid(self.pid, status, _WNOHANG) == self.pid:
+                self._exit_code = _code(struct.unpack("i", status)[0])
+        return self._exit_code
+
+    def signal(self, number: int) -> None:
+        """Send a signal, unless it has ended already."""
+        if self.exit_code() is None:
+            _kill(self.pid, number)
+
+    async def wait(self) -> int:
+        """Wait for the end, return the exit code."""
+        if self.exit_code() is None:
+            watched = _syscall(_SYS_PIDFD_OPEN, self.pid, 0)
+            if watched < 0:
+                raise OSError(errno_after_call())
+            try:
+                await wait_readable(watched)
+            finally:
+                _close(watched)
+        return self.exit_code()
+
+
+def _environ() -> int:
+    """Return C's `environ`, our own environment."""
+    variable = libc().var("p", "environ")
+    return variable.get()
+
+
+def _code(status: int) -> int:
+    """Turn a wait status into an exit code. Source: wait(2), <bits/waitstatus.h>."""
+    signal = status & 0x7F
+    return -signal if signal else status >> 8 & 0xFF
