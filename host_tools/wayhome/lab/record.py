@@ -1,0 +1,179 @@
+"""What is written down about running labs: /run/wayhome-lab/NAME/lab.json, one folder a lab.
+
+A process is named by its number and start time, so that a number used again is never taken for it. A lab is running as
+long as its keeper is; the record only says where to find it. So a record without its processes is an orphan, and is
+removed by whoever comes by next.
+"""
+
+import json
+import os
+import select
+import shutil
+import signal
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import HostError
+
+ROOT = Path("/run/wayhome-lab")
+_FILE = "lab.json"
+_KILL_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process on this machine. started: clock ticks after boot (field 22 of /proc/PID/stat, proc(5))."""
+
+    pid: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> "Process":
+        """Return the running process of this number. Raises ProcessLookupError."""
+        state, started = _stat(pid)
+        if state == "Z":
+            raise ProcessLookupError(pid)
+        return cls(pid, started)
+
+    def is_running(self) -> bool:
+        try:
+            return Process.of(self.pid) == self
+        except ProcessLookupError:
+            return False
+
+    def send(self, number: int) -> None:
+        """Send this very process a signal; nothing if it has ended."""
+        self._signal(number, 0)
+
+    def kill(self) -> None:
+        """SIGKILL this very process, if it runs, and wait until it is dead. Raises HostError if it stays."""
+        self._signal(signal.SIGKILL, _KILL_SECONDS)
+        if self.is_running():
+            raise HostError(f"process {self.pid} does not end even by SIGKILL; look at it with ps")
+
+    def _signal(self, number: int, wait_seconds: float) -> None:
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            # The descriptor is bound to one process: if that is the one meant, the signal cannot reach another.
+            if self.is_running():
+                signal.pidfd_send_signal(descriptor, number)
+                select.select([descriptor], [], [], wait_seconds)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(descriptor)
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(pid) from None
+    # The second field is the name in brackets, and may hold spaces and brackets itself.
+    fields = text.rpartition(")")[2].split()
+    return fields[0], int(fields[19])
+
+
+@dataclass(frozen=True)
+class Record:
+    name: str
+    plan: str  # the plan's name or path, as it was asked for
+    owner: Process | None  # the tool that takes the lab down; None: it stays until `wayhome lab down`
+    keeper: Process | None = None  # None while it is being built
+    # host name -> kind of namespace (net, mnt, uts) -> the keeper's descriptor
+    hosts: dict[str, dict[str, int]] = field(default_factory=dict)
+    # addresses given since it was built: host -> interface -> address
+    moved: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / self.name
+
+    def is_running(self) -> bool:
+        return self.keeper is not None and self.keeper.is_running()
+
+    def is_orphan(self) -> bool:
+        """Tell whether nobody will ever take this lab down."""
+        if self.owner is not None:
+            return not self.owner.is_running()
+        return not self.is_running()
+
+
+def claim(record: Record) -> None:
+    """Write a new lab's record. Raises HostError if the name is taken."""
+    ROOT.mkdir(mode=0o755, exist_ok=True)
+    temporary = ROOT / f".{record.name}.{os.getpid()}"
+    temporary.mkdir(mode=0o755)
+    try:
+        (temporary / _FILE).write_text(_dump(record))
+        # rename puts the folder with its record there in one step, and refuses to replace one that holds a record
+        temporary.rename(record.folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if record.folder.exists():
+            raise HostError(
+                f"a lab named {record.name} is there already; see `wayhome lab list`, or give another --name"
+            ) from None
+        raise HostError(f"cannot write the lab's record below {ROOT}: {error}") from error
+
+
+def update(record: Record) -> None:
+    """Replace a lab's record in one step."""
+    temporary = record.folder / f"{_FILE}.new"
+    temporary.write_text(_dump(record))
+    temporary.rename(record.folder / _FILE)
+
+
+def remove(record: Record) -> None:
+    shutil.rmtree(record.folder, ignore_errors=True)
+    try:
+        ROOT.rmdir()
+    except OSError:
+        pass  # other labs' records are there
+
+
+def load(name: str) -> Record | None:
+    """Return the record of this name, None if there is none."""
+    try:
+        return _parse((ROOT / name / _FILE).read_text())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def load_all() -> list[Record]:
+    try:
+        names = sorted(entry.name for entry in ROOT.iterdir() if not entry.name.startswith("."))
+    except FileNotFoundError:
+        return []
+    return [record for name in names if (record := load(name)) is not None]
+
+
+def remove_orphans() -> list[str]:
+    """End and forget the labs whose tools are gone; return their names."""
+    removed = []
+    for record in load_all():
+        if record.is_orphan():
+            if record.keeper is not None:
+                record.keeper.kill()
+            remove(record)
+            removed.append(record.name)
+    return removed
+
+
+def _dump(record: Record) -> str:
+    return json.dumps(asdict(record), indent=2) + "\n"
+
+
+def _parse(text: str) -> Record:
+    document = json.loads(text)
+
+    def process(value: Any) -> Process | None:
+        return None if value is None else Process(int(value["pid"]), int(value["started"]))
+
+    document["owner"] = process(document["owner"])
+    document["keeper"] = process(document["keeper"])
+    return Record(**document)
