@@ -1,1 +1,6 @@
-"""The DERP relay and STUN service: packets between nodes that find no direct path, addressed by node key."""
+"""The relay: DERP and STUN.
+
+`core` decides (pure: bytes and times in, bytes and endings out), `service` carries it on asyncio, `pages` holds the few
+plain HTTP answers that clients expect of a relay, `stun_service` answers on UDP. Who may come in is asked of whoever
+runs the relay; it knows no coordinator.
+"""
