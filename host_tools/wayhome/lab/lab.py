@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from ..errors import HostError
 from . import layout, namespaces, plan, record, waiting
+from .interpreter import python_environment
 from .plan import Plan
 from .record import Process, Record
 
@@ -29,7 +30,6 @@ SWITCH = "(switch)"  # no host can be called so
 _BUILD_SECONDS = 60
 _END_SECONDS = 5.0  # how long a process may take to end by SIGTERM when its lab goes down
 _LAB_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
-_PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 _TOOLS = ("ip", "nft", "nsenter")
 
 
@@ -368,12 +368,6 @@ def _start_keeper(made: Record, wanted: Plan) -> tuple[Record, int]:
         os.close(reading)
 
 
-def python_environment() -> dict[str, str]:
-    """Return the environment in which this Python finds this package, however the program was started."""
-    paths = [_PACKAGE_PARENT, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
 def _start_shell(entering: list[str], script: str) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
         [*entering, "sh", "-eu", "-c", script],
@@ -388,7 +382,7 @@ def _start_shell(entering: list[str], script: str) -> "subprocess.Popen[str]":
 def _finish(where: str, process: "subprocess.Popen[str]") -> None:
     output, _ = process.communicate(timeout=_BUILD_SECONDS)
     if process.returncode != 0:
-        raise LabError(f"setting up {where} failed: {output.strip()[-2000:]}")
+        raise LabError(f"setting up {where} failed: {output.strip()[:2000]}")
 
 
 def _end(processes: "Sequence[subprocess.Popen[Any]]") -> None:
