@@ -85,7 +85,7 @@ class UserspaceWireGuard:
     async def start(self, interface: str) -> None:
         """Start the child and wait until it answers. Raises DataPlaneError."""
         self._interface = interface
-        _remove_stale_socket(_SOCKET % interface)
+        remove_leftover(interface)
         try:
             # -f keeps it in the foreground; the variable says that it was told so already, which spares a banner.
             self._child = process.Child(
@@ -119,7 +119,7 @@ class UserspaceWireGuard:
         if self._child is not None:
             await process.end(self._child, _END_S)
             self._child = None
-            _remove_stale_socket(_SOCKET % self._interface)
+            remove_leftover(self._interface)
 
     async def set_device(self, private_key: bytes, port: int, fwmark: int) -> None:
         """Set key, port and mark of the device. Raises DataPlaneError, for example if the port is taken."""
@@ -185,9 +185,10 @@ class UserspaceWireGuard:
             link.close()
 
 
-def _remove_stale_socket(path: str) -> None:
+def remove_leftover(interface: str) -> None:
+    """Take away the socket of a child that outlived us; a wireguard-go that still runs ends when its socket goes."""
     try:
-        os.unlink(path)
+        os.unlink(_SOCKET % interface)
     except OSError as error:
         if error.errno != _ENOENT:
             raise

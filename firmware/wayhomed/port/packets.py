@@ -17,9 +17,11 @@ else:
 
 __all__ = [
     "EAGAIN",
+    "ROUTE_NEWS",
     "attach_filter",
     "bind_to_device",
     "inet_address",
+    "netlink_news_socket",
     "netlink_socket",
     "raw_socket",
     "set_header_included",
@@ -48,6 +50,10 @@ _SO_BINDTODEVICE = const(25)
 _SO_ATTACH_FILTER = const(26)
 _SO_RCVBUFFORCE = const(33)
 _SO_MARK = const(36)
+_SOL_NETLINK = const(270)
+_NETLINK_ADD_MEMBERSHIP = const(1)
+# RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE of <linux/rtnetlink.h>
+ROUTE_NEWS = (1, 5, 7, 8, 9, 11, 19)
 
 
 def _open(family: int, kind: int, protocol: int):
@@ -72,6 +78,14 @@ def unix_stream():
 def netlink_socket(protocol: int):
     """Return a netlink socket that is not bound; the kernel gives it a port at the first send. It blocks."""
     return socket.socket(_AF_NETLINK, _SOCK_RAW | _SOCK_CLOEXEC, protocol)
+
+
+def netlink_news_socket(groups: tuple):
+    """Return a netlink socket that becomes readable when something of these route groups changes."""
+    opened = _open(_AF_NETLINK, _SOCK_RAW, 0)
+    for group in groups:
+        opened.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+    return opened
 
 
 def attach_filter(to, instructions: list) -> None:

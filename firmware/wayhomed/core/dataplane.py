@@ -1,0 +1,350 @@
+"""What the kernel is to do, decided from three things: the netmap, the owner's preferences, the facts of this machine.
+
+    coordinator's netmap  AND  what the owner allows here (Preferences)  AND  what the machine needs itself (Facts)
+
+The second and third are the local ceiling: a stolen coordinator can't take more than they leave. What is refused is
+reported, never half done. Source: wireguard.md sections 1, 4, 5 and 6, README.md section 4.
+"""
+
+from wayhomed.port import const
+from wayhomed.wire import address
+
+from . import ranges
+from .filter import read_filter
+from .published import read_published
+
+# Fixed by the protocol (README.md section 4)
+MESH4 = (b"\x64\x40\x00\x00", 10)  # 100.64.0.0/10
+MESH6 = (b"\xfd\x7a\x11\x5c\xa1\xe0" + bytes(10), 48)
+_CHROME4 = (b"\x64\x73\x5c\x00", 23)  # 100.115.92.0/23 is not the mesh's
+_SERVICE = (b"\x64\x64\x64\x64", b"\xfd\x7a\x11\x5c\xa1\xe0" + bytes(9) + b"\x53")  # the client's own resolver
+_VIA6 = (b"\xfd\x7a\x11\x5c\xa1\xe0\x0b\x1a" + bytes(8), 64)  # 4via6: subnets of IPv4 written as IPv6
+# Never the business of a tunnel: this host, link-local, multicast and above
+_NEVER = (
+    (bytes(4), 8),
+    (b"\x7f" + bytes(3), 8),
+    (b"\xa9\xfe\x00\x00", 16),
+    (b"\xe0" + bytes(3), 3),
+    (bytes(15) + b"\x01", 128),
+    (b"\xfe\x80" + bytes(14), 10),
+    (b"\xff" + bytes(15), 8),
+)
+# Where homes have their LANs (RFC 1918, RFC 4193)
+_PRIVATE = (
+    (b"\x0a" + bytes(3), 8),
+    (b"\xac\x10\x00\x00", 12),
+    (b"\xc0\xa8\x00\x00", 16),
+    (b"\xfc" + bytes(15), 7),
+)
+# Chosen by us
+MAX_PEERS = const(4096)
+MAX_PREFIXES_OF_PEER = const(1024)
+MAX_PREFIXES = const(16_384)
+_MAX_OWN_ADDRESSES = const(8)
+_MAX_PROBLEMS = const(100)
+
+
+class Preferences:
+    """What the owner of this machine allows.
+
+    advertise_routes: prefixes that others may reach through us; accept_routes: whether we use others' subnets;
+    snat: hide mesh addresses from LAN devices behind ours; publish_within: prefixes that published devices may lie in,
+    None for the private networks that this machine is connected to.
+    """
+
+    def __init__(self, advertise_routes=(), accept_routes=False, snat=True, publish_within=None):
+        self.advertise_routes = list(advertise_routes)
+        self.accept_routes = accept_routes
+        self.snat = snat
+        self.publish_within = publish_within
+
+
+class Facts:
+    """What this machine has and needs, the tunnel's own interface left out.
+
+    own: addresses of its interfaces; connected: prefixes that its interfaces lie in; gateways, resolvers: addresses of
+    routers and DNS or DHCP servers; remotes: addresses of coordinator and relays; forwards4, forwards6: it forwarded
+    packets before we came; now_s: seconds since 1970, 0 while the clock is not to be trusted.
+    """
+
+    def __init__(self):
+        self.own = []
+        self.connected = []
+        self.gateways = []
+        self.resolvers = []
+        self.remotes = []
+        self.forwards4 = False
+        self.forwards6 = False
+        self.now_s = 0
+
+
+class Firewall:
+    """What the packet filter is made of; addresses are Ranges.
+
+    own: our mesh addresses; peers: single mesh addresses of peers; allowed: sources that may come out of the tunnel;
+    named: addresses of ours outside the mesh that a rule names one by one; jailed: peers that may only answer;
+    rules: filter.Rule, destinations cut to what is served here; published: published.Published; snat; contain4,
+    contain6: nothing but the tunnel's traffic may be forwarded, for this machine did not forward before we made it.
+    """
+
+    def __init__(self):
+        self.own = ranges.Ranges()
+        self.peers = ranges.Ranges()
+        self.allowed = ranges.Ranges()
+        self.named = ranges.Ranges()
+        self.jailed = ranges.Ranges()
+        self.rules = []
+        self.published = []
+        self.snat = True
+        self.contain4 = False
+        self.contain6 = False
+
+
+class Plan:
+    """What DataPlane.apply makes true.
+
+    addresses: ips of the interface; peers: {public key: set of prefixes}; routes: set of prefixes; forwarding: whether
+    the machine must forward packets; firewall; refused: [(prefix, node's name, reason)]; problems: sentences.
+    """
+
+    def __init__(self):
+        self.addresses = []
+        self.peers = {}
+        self.routes = set()
+        self.forwarding = False
+        self.firewall = Firewall()
+        self.refused = []
+        self.problems = []
+
+
+def is_mesh_address(prefix: tuple) -> bool:
+    """Tell whether a prefix is a single address of the mesh's own ranges."""
+    ip, length = prefix
+    if length != 8 * len(ip) or ip in _SERVICE:
+        return False
+    if len(ip) == 4:
+        return address.contains(MESH4, ip) and not address.contains(_CHROME4, ip)
+    return address.contains(MESH6, ip) and not address.contains(_VIA6, ip)
+
+
+def plan(netmap, preferences: Preferences, facts: Facts) -> Plan:
+    """Return the Plan for this netmap (core.netmap.Netmap). Without a self node everything is closed."""
+    result = Plan()
+    result.firewall.snat = preferences.snat
+    if netmap.node is None:
+        return result
+    _plan_own_addresses(result, netmap.node, facts)
+    advertised = _plan_advertised(result, preferences)
+    _plan_published(result, netmap.node, preferences, facts, advertised)
+    _plan_peers(result, netmap, preferences, facts, advertised)
+    _plan_rules(result, netmap, facts, advertised)
+    result.forwarding = bool(advertised or result.firewall.published)
+    result.firewall.contain4 = result.forwarding and not facts.forwards4
+    result.firewall.contain6 = result.forwarding and not facts.forwards6
+    if len(result.problems) > _MAX_PROBLEMS:
+        result.problems[_MAX_PROBLEMS:] = ["and %d more problems" % (len(result.problems) - _MAX_PROBLEMS)]
+    return result
+
+
+def _plan_own_addresses(result: Plan, node, facts: Facts) -> None:
+    for prefix in node.addresses[:_MAX_OWN_ADDRESSES]:
+        ip = prefix[0]
+        if not is_mesh_address(prefix):
+            result.refused.append((prefix, "this node", "not an address of the mesh"))
+        elif ip in facts.own or ip in facts.gateways or ip in facts.resolvers:
+            result.refused.append((prefix, "this node", "this machine's own network uses the address"))
+        else:
+            result.addresses.append(ip)
+    result.firewall.own = ranges.Ranges([ranges.single(ip) for ip in result.addresses])
+
+
+def _plan_advertised(result: Plan, preferences: Preferences) -> list:
+    """Return the prefixes that we serve."""
+    served = []
+    for prefix in preferences.advertise_routes:
+        reason = _never_reason(prefix)
+        if reason:
+            result.refused.append((prefix, "this node", reason))
+        else:
+            served.append(prefix)
+    return served
+
+
+def _never_reason(prefix: tuple) -> str:
+    """Say why a prefix can be no subnet of anybody, or ""."""
+    if prefix[1] == 0:
+        return "a default route needs an exit node"
+    for never in _NEVER:
+        if address.overlaps(never, prefix):
+            return "not for a tunnel: loopback, link-local or multicast"
+    if address.overlaps(MESH4, prefix) or (
+        address.overlaps(MESH6, prefix) and not (address.contains(_VIA6, prefix[0]) and prefix[1] >= _VIA6[1])
+    ):
+        return "overlaps the mesh's own addresses"
+    return ""
+
+
+def _plan_published(result: Plan, node, preferences: Preferences, facts: Facts, advertised: list) -> None:
+    within = preferences.publish_within
+    if within is None:
+        within = [prefix for prefix in facts.connected if _is_private(prefix)] + advertised
+    devices, problems = read_published(node.cap_map)
+    result.problems.extend(problems)
+    for device in devices:
+        reason = _published_reason(device, within, result.addresses, facts)
+        if reason:
+            result.problems.append("published device %s is refused: %s" % (device.name, reason))
+        else:
+            result.firewall.published.append(device)
+
+
+def _is_private(prefix: tuple) -> bool:
+    for private in _PRIVATE:
+        if private[1] <= prefix[1] and address.contains(private, prefix[0]):
+            return True
+    return False
+
+
+def _published_reason(device, within: list, own: list, facts: Facts) -> str:
+    """Say why a device may not be published from here, or ""."""
+    for mesh_ip, target in device.pairs:
+        if not is_mesh_address((mesh_ip, 8 * len(mesh_ip))):
+            return address.ip_text(mesh_ip) + " is not an address of the mesh"
+        if mesh_ip in own or mesh_ip in facts.own:
+            return address.ip_text(mesh_ip) + " is this machine's own address"
+        if target in facts.own:
+            return address.ip_text(target) + " is this machine itself; its services are opened by policy alone"
+        for prefix in within:
+            if address.contains(prefix, target):
+                break
+        else:
+            return address.ip_text(target) + " is in no network that this machine may publish from"
+    return ""
+
+
+def _plan_peers(result: Plan, netmap, preferences: Preferences, facts: Facts, advertised: list) -> None:
+    if len(netmap.peers) > MAX_PEERS:
+        result.problems.append("%d peers are more than this machine takes; none is let in" % len(netmap.peers))
+        return
+    peers = []
+    for node_id in sorted(netmap.peers):
+        peer = netmap.peers[node_id]
+        if peer.is_expired(facts.now_s) or peer.key == netmap.node.key or peer.key in result.peers:
+            continue
+        if peer.is_wireguard_only:
+            result.problems.append("%s is plain WireGuard, which we don't speak to yet" % peer.display_name())
+        elif len(peer.allowed_ips) > MAX_PREFIXES_OF_PEER:
+            result.problems.append("%s has %d prefixes; it is left out" % (peer.display_name(), len(peer.allowed_ips)))
+        else:
+            peers.append(peer)
+            result.peers[peer.key] = set()
+    reserved = set(result.addresses)
+    for device in result.firewall.published:
+        reserved.update([mesh_ip for mesh_ip, _target in device.pairs])
+    owners = {}
+    # Single addresses of all peers come first, so that no subnet can take what is somebody's own.
+    for peer in peers:
+        for prefix in peer.allowed_ips:
+            if is_mesh_address(prefix):
+                reason = "it is ours" if prefix[0] in reserved else _needed_here(prefix, facts)
+                _give(result, owners, peer, prefix, reason)
+    singles = list(owners)
+    for peer in peers:
+        for prefix in peer.allowed_ips:
+            if not is_mesh_address(prefix) and not _is_other_default(prefix):
+                if preferences.accept_routes:
+                    _give(result, owners, peer, prefix, _subnet_reason(prefix, facts, advertised))
+    result.routes = set(owners)
+    result.firewall.peers = ranges.Ranges([ranges.single(prefix[0]) for prefix in singles])
+    result.firewall.allowed = ranges.Ranges([ranges.of_prefix(prefix) for prefix in owners])
+    result.firewall.jailed = ranges.Ranges(
+        [ranges.of_prefix(prefix) for peer in peers if peer.is_jailed for prefix in result.peers[peer.key]]
+    )
+
+
+def _is_other_default(prefix: tuple) -> bool:
+    """An exit node offers both default routes to everybody; not to choose it is nothing to report."""
+    return prefix[1] == 0
+
+
+def _give(result: Plan, owners: dict, peer, prefix: tuple, reason: str) -> None:
+    """Let a peer have a prefix, unless there is a reason not to."""
+    if not reason and prefix in owners:
+        if owners[prefix] == peer.key:
+            return
+        reason = "another node has it already"
+    if not reason and len(owners) >= MAX_PREFIXES:
+        reason = "more than %d prefixes" % MAX_PREFIXES
+    if reason:
+        result.refused.append((prefix, peer.display_name(), reason))
+        return
+    owners[prefix] = peer.key
+    result.peers[peer.key].add(prefix)
+
+
+def _needed_here(prefix: tuple, facts: Facts) -> str:
+    """Say which need of this machine the route would swallow, or ""."""
+    for ips, what in (
+        (facts.own, "an address of this machine"),
+        (facts.gateways, "this machine's gateway"),
+        (facts.resolvers, "a DNS or DHCP server that this machine uses"),
+        (facts.remotes, "the coordinator or a relay"),
+    ):
+        for ip in ips:
+            if address.contains(prefix, ip):
+                return "it would swallow %s, %s" % (address.ip_text(ip), what)
+    return ""
+
+
+def _subnet_reason(prefix: tuple, facts: Facts, advertised: list) -> str:
+    reason = _never_reason(prefix)
+    if reason:
+        return reason
+    for own in advertised:
+        if address.overlaps(own, prefix):
+            return "it overlaps %s, which this node serves" % address.prefix_text(own)
+    # The own LAN always wins.
+    for own in facts.connected:
+        if address.overlaps(own, prefix):
+            return "it overlaps %s, a network that this machine is connected to" % address.prefix_text(own)
+    return _needed_here(prefix, facts)
+
+
+def _plan_rules(result: Plan, netmap, facts: Facts, advertised: list) -> None:
+    def holders(capability: str) -> list:
+        return [
+            prefix[0]
+            for peer in netmap.peers.values()
+            if capability in peer.cap_map and peer.key in result.peers
+            for prefix in result.peers[peer.key]
+            if is_mesh_address(prefix)
+        ]
+
+    read = read_filter(netmap.filter_rules(), holders)
+    result.problems.extend(read.problems)
+    firewall = result.firewall
+    # Our addresses outside the mesh (LAN, WAN) are opened only by a rule that names them alone: whoever opens a LAN to
+    # others means its devices, not the services of the router in it.
+    outside = [ip for ip in facts.own if ip not in result.addresses]
+    served = [ranges.of_prefix(prefix) for prefix in advertised] + firewall.own.items()
+    for device in firewall.published:
+        served.extend([ranges.single(mesh_ip) for mesh_ip, _target in device.pairs])
+    served = ranges.Ranges(served)
+    for ip in outside:
+        served = served.without(ip)
+    named = set()
+    for rule in read.rules:
+        openings = []
+        for opening in rule.openings:
+            cut = opening.destinations.intersection(served).items()
+            for ip in outside:
+                if ip in opening.singles:
+                    named.add(ip)
+                    cut.append(ranges.single(ip))
+            if cut:
+                opening.destinations = ranges.Ranges(cut)
+                openings.append(opening)
+        if openings:
+            rule.openings = openings
+            firewall.rules.append(rule)
+    firewall.named = ranges.Ranges([ranges.single(ip) for ip in named])

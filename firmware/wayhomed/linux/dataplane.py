@@ -1,0 +1,330 @@
+"""The data plane: makes the kernel and WireGuard do what a core.dataplane.Plan says, and leaves the machine as it was.
+
+    start   leftovers removed -> default deny -> proxy -> WireGuard -> interface up -> policy rules
+    apply   packet filter -> forwarding -> addresses -> peers -> routes        each by difference
+    stop    WireGuard -> policy rules -> settings -> packet filter -> proxy
+
+The filter is in force before the interface is up and goes after it is down.
+"""
+
+import asyncio
+
+from wayhomed.core import dataplane as planning
+from wayhomed.port import const, packets
+from wayhomed.wire import address
+
+from . import facts, link, netlink, routes
+from .errors import DataPlaneError
+from .firewall import COUNTERS, TABLE, delete_table, is_interface_name, ruleset
+from .nftables import Nftables
+from .proxy import MAX_INDEX, Proxy, address_of
+from .sysctl import FORWARD4, FORWARD6, Sysctls
+from .wireguard import UserspaceWireGuard, changes_between, remove_leftover
+
+MTU_BYTES = const(1280)
+_EADDRINUSE = const(98)
+_EPERM = const(1)
+_EACCES = const(13)
+_GONE_TRIES = const(100)
+_GONE_S = 0.02
+
+
+class Settings:
+    """interface: its name; port: WireGuard's UDP port; undo_path: file for settings' former values; wireguard_go."""
+
+    def __init__(self, undo_path: str, interface="wayhome0", port=41641, wireguard_go="wireguard-go"):
+        self.undo_path = undo_path
+        self.interface = interface
+        self.port = port
+        self.wireguard_go = wireguard_go
+
+
+class DataPlane:
+    """One tunnel interface with all that belongs to it. Its methods are called one after the other, never at once.
+
+    Every failure of the machine is a DataPlaneError.
+    """
+
+    def __init__(self, settings: Settings):
+        if not is_interface_name(settings.interface):
+            raise DataPlaneError("%s can't be the name of an interface" % settings.interface)
+        self._settings = settings
+        self._sysctls = Sysctls(settings.undo_path)
+        self._kernel = None
+        self._nftables = None
+        self._proxy = None
+        self._wireguard = None
+        self._index = 0
+        self._ruleset = ""
+        self._plan = planning.Plan()
+        self._peers = {}  # {public key: set of prefixes} as WireGuard has them; None: must be asked
+        self._indices = {}  # {public key: proxy index}
+        self._keys = {}  # the other way round
+        self._last_index = 0
+
+    async def start(self, private_key: bytes) -> None:
+        """Bring the interface up, with nothing on it and everything closed."""
+        try:
+            self._kernel = netlink.Netlink()
+            self._nftables = Nftables()
+            await self._remove_leftovers()
+            self._load_ruleset(planning.Firewall())
+            self._check_port_is_free()
+            self._proxy = Proxy(self._settings.port)
+            self._wireguard = UserspaceWireGuard(self._settings.wireguard_go)
+            await self._wireguard.start(self._settings.interface)
+            await self._wireguard.set_device(private_key, self._settings.port, routes.BYPASS_MARK)
+            self._sysctls.mark_replies()
+            self._index = link.find(self._kernel, self._settings.interface).index
+            link.bring_up(self._kernel, self._index, MTU_BYTES)
+            routes.add_policy_rules(self._kernel)
+        except (OSError, DataPlaneError) as error:
+            await self._stop_quietly()
+            raise _explained(error)
+
+    def facts(self, remotes: list, now_s: int = 0):
+        """Return this machine's Facts. remotes: addresses of coordinator and relays; now_s: trusted time or 0."""
+        found = facts.gather(self._kernel, self._settings.interface, remotes)
+        found.forwards4 = self._sysctls.before(FORWARD4) not in (None, "0")
+        found.forwards6 = self._sysctls.before(FORWARD6) not in (None, "0")
+        found.now_s = now_s
+        return found
+
+    async def apply(self, plan) -> None:
+        """Make the Plan true; what stands already is left. If it fails midway, everything is closed until the next."""
+        try:
+            self._load_ruleset(plan.firewall)
+            if plan.forwarding:
+                self._sysctls.forward()
+            else:
+                self._sysctls.stop_forwarding()
+            self._apply_addresses(plan.addresses)
+            await self._apply_peers(plan.peers)
+            refused = routes.set_tunnel_routes(self._kernel, self._index, plan.routes)
+            routes.add_policy_rules(self._kernel)
+        except (OSError, DataPlaneError) as error:
+            self._close_everything()
+            raise _explained(error)
+        for prefix, errno in refused:
+            plan.problems.append("the kernel refused the route %s (errno %d)" % (address.prefix_text(prefix), errno))
+        self._plan = plan
+
+    async def set_private_key(self, private_key: bytes) -> None:
+        """Change the node key; peers, routes and filter stay, sessions begin anew."""
+        await self._wireguard.set_device(private_key, self._settings.port, routes.BYPASS_MARK)
+
+    async def status(self) -> dict:
+        """Return what the data plane does: interface, traffic of peers by public key, drops, what was refused and why.
+
+        But for the keys of "peers", which are bytes, all of it is ready for JSON.
+        """
+        try:
+            device = await self._wireguard.device()
+            counters = self._nftables.counters(*TABLE.split())
+        except OSError as error:
+            raise _explained(error)
+        peers = {}
+        for key in device.peers:
+            peer = device.peers[key]
+            peers[key] = {
+                "received_bytes": peer.received_bytes,
+                "sent_bytes": peer.sent_bytes,
+                "handshake_s": peer.handshake_s,
+                "allowed_ips": [address.prefix_text(prefix) for prefix in sorted(peer.allowed)],
+                "relayed": peer.endpoint is not None and peer.endpoint[0][:2] == address_of(1)[:2],
+            }
+        return {
+            "interface": self._settings.interface,
+            "port": device.port,
+            "addresses": [address.ip_text(ip) for ip in self._plan.addresses],
+            "routes": [address.prefix_text(prefix) for prefix in sorted(self._plan.routes)],
+            "forwarding": self._plan.forwarding,
+            "peers": peers,
+            "dropped": {
+                name: {"packets": counters[name][0], "why": COUNTERS[name]} for name in counters if name in COUNTERS
+            },
+            "refused": [
+                {"prefix": address.prefix_text(prefix), "node": node, "reason": reason}
+                for prefix, node, reason in self._plan.refused
+            ],
+            "problems": self._plan.problems,
+            "relayed": {
+                "received": self._proxy.received,
+                "injected": self._proxy.injected,
+                "refused": self._proxy.refused,
+            },
+        }
+
+    async def ended(self) -> str:
+        """Wait until WireGuard ends by itself; return why. stop() and start() are due then."""
+        return await self._wireguard.ended()
+
+    async def changed(self) -> None:
+        """Wait until interfaces, addresses, routes or policy rules of this machine change: time for new facts."""
+        news = packets.netlink_news_socket(packets.ROUTE_NEWS)
+        try:
+            await packets.wait_readable(news)
+        finally:
+            news.close()
+
+    async def receive(self) -> tuple:
+        """Return (public key, datagram): what WireGuard has for a relayed peer. Peers of the past are skipped."""
+        while True:
+            index, datagram = await self._proxy.receive()
+            key = self._keys.get(index)
+            if key is not None:
+                return key, datagram
+
+    def inject(self, public_key: bytes, datagram: bytes) -> bool:
+        """Hand WireGuard a datagram that a relay brought from a peer; return False if it is refused or no such peer."""
+        index = self._indices.get(public_key)
+        return index is not None and self._proxy.inject(index, datagram)
+
+    async def stop(self) -> None:
+        """Take everything away again. Raises DataPlaneError for the first thing that resisted, after trying all."""
+        problem = await self._stop_all()
+        if problem is not None:
+            raise _explained(problem)
+
+    async def _stop_quietly(self) -> None:
+        await self._stop_all()
+
+    async def _stop_all(self):
+        """Take everything away; return the first error or None."""
+        problem = None
+        if self._wireguard is not None:
+            try:
+                await self._wireguard.stop()
+            except (OSError, DataPlaneError) as error:
+                problem = error
+            self._wireguard = None
+        for step in (self._remove_rules, self._sysctls.undo, self._remove_table):
+            try:
+                step()
+            except (OSError, DataPlaneError) as error:
+                problem = problem or error
+        for opened in (self._proxy, self._kernel, self._nftables):
+            if opened is not None:
+                opened.close()
+        self._proxy = self._kernel = self._nftables = None
+        self._ruleset = ""
+        self._plan = planning.Plan()
+        self._peers = {}
+        self._indices = {}
+        self._keys = {}
+        return problem
+
+    def _remove_rules(self) -> None:
+        if self._kernel is not None:
+            routes.remove_policy_rules(self._kernel)
+
+    def _remove_table(self) -> None:
+        if self._nftables is not None:
+            self._nftables.run(delete_table())
+
+    async def _remove_leftovers(self) -> None:
+        """Take away what a predecessor left that was killed. Its filter goes last, after its interface."""
+        interface = self._settings.interface
+        present = link.links(self._kernel)
+        for route in routes.routes(self._kernel):
+            if route.table == routes.TABLE:
+                for found in present:
+                    if found.index == route.index and found.name != interface:
+                        raise DataPlaneError(
+                            "another mesh client uses routing table 52 through %s; stop it first" % found.name
+                        )
+        remove_leftover(interface)
+        for _ in range(_GONE_TRIES):
+            left = link.find(self._kernel, interface)
+            if left is None:
+                break
+            link.delete(self._kernel, left.index)
+            await asyncio.sleep(_GONE_S)
+        routes.remove_policy_rules(self._kernel)
+        self._sysctls.undo_leftovers()
+        self._nftables.run(delete_table())
+
+    def _check_port_is_free(self) -> None:
+        """WireGuard binds its port when the interface comes up and would tell nobody that it is taken."""
+        probe = packets.udp_socket()
+        try:
+            probe.bind(packets.inet_address(bytes(4), self._settings.port))
+        except OSError as error:
+            if error.errno == _EADDRINUSE:
+                raise DataPlaneError(
+                    "UDP port %d is taken by another program; stop it or give another --port" % self._settings.port
+                )
+            raise
+        finally:
+            probe.close()
+
+    def _load_ruleset(self, firewall) -> None:
+        wanted = ruleset(self._settings.interface, firewall)
+        if wanted != self._ruleset:
+            self._nftables.run(wanted)
+            self._ruleset = wanted
+
+    def _close_everything(self) -> None:
+        """After a failure: no rule of before may stay open that the netmap has closed."""
+        self._ruleset = ""
+        self._peers = None
+        try:
+            self._load_ruleset(planning.Firewall())
+        except DataPlaneError:
+            # Without nftables only the interface itself is left to close.
+            try:
+                link.delete(self._kernel, self._index)
+            except OSError:
+                pass
+
+    def _apply_addresses(self, wanted: list) -> None:
+        present = [
+            found.ip for found in link.addresses(self._kernel) if found.index == self._index and not found.is_link_local
+        ]
+        for ip in present:
+            if ip not in wanted:
+                link.remove_address(self._kernel, self._index, ip)
+        for ip in wanted:
+            if ip not in present:
+                link.add_address(self._kernel, self._index, ip)
+
+    async def _apply_peers(self, wanted: dict) -> None:
+        if self._peers is None:
+            device = await self._wireguard.device()
+            self._peers = {key: set(device.peers[key].allowed) for key in device.peers}
+        endpoints = {}
+        for key in wanted:
+            if key not in self._indices:
+                self._take_index(key)
+            endpoints[key] = (address_of(self._indices[key]), self._proxy.port)
+        changes = changes_between(self._peers, wanted, endpoints)
+        if changes:
+            before = self._peers
+            self._peers = None  # until WireGuard has said yes to all of it
+            await self._wireguard.set_peers(changes)
+            for key in before:
+                if key not in wanted:
+                    self._give_index_back(key)
+            self._peers = {key: set(wanted[key]) for key in wanted}
+
+    def _take_index(self, key: bytes) -> None:
+        """Give a peer the next index in turn: one just given back is used last, late packets may still bear it."""
+        while True:
+            self._last_index = self._last_index % MAX_INDEX + 1
+            if self._last_index not in self._keys:
+                break
+        self._indices[key] = self._last_index
+        self._keys[self._last_index] = key
+
+    def _give_index_back(self, key: bytes) -> None:
+        index = self._indices.pop(key, None)
+        if index is not None:
+            del self._keys[index]
+
+
+def _explained(error) -> DataPlaneError:
+    if isinstance(error, DataPlaneError):
+        return error
+    if error.errno in (_EPERM, _EACCES):
+        return DataPlaneError("not allowed: wayhomed needs root, or CAP_NET_ADMIN and CAP_NET_RAW")
+    return DataPlaneError("the kernel refused: %s" % error)

@@ -1,0 +1,290 @@
+"""The packet filter as nftables commands: core.dataplane.Firewall -> one batch for our own table.
+
+    prerouting  raw      sources: out of the tunnel only what a peer may use, from elsewhere never a mesh address
+    prerouting  mangle   answers to the daemon get its bypass mark, so that strict rp_filter finds their route
+    prerouting  dstnat   published devices: mesh address -> LAN address
+    input                out of the tunnel to this machine: own mesh addresses, where the policy opens them
+    forward              out of the tunnel to the LAN: where the policy opens it; into the tunnel: answers alone
+    forward     mangle   MSS of SYN and SYN-ACK down to what the route takes, both ways, never up
+    postrouting srcnat   what came out of the tunnel leaves with this machine's own address
+
+`opened` looks at the tuple that opened a connection (`ct original`), for every packet and both directions. So it knows
+published devices by their mesh addresses, before translation; and a connection ends with the rule that let it in, with
+nothing to delete from conntrack. Source: wireguard.md sections 3.1, 4 and 6.
+"""
+
+from wayhomed.core import filter as packet_filter
+from wayhomed.core import ranges
+from wayhomed.wire.address import ip_text
+
+from .routes import BYPASS_MARK, MARK_MASK
+
+TABLE = "inet wayhome"
+_FROM_TUNNEL_MARK = 0x40000
+_FAMILIES = (("4", "ip", "ipv4_addr", "ipv4"), ("6", "ip6", "ipv6_addr", "ipv6"))
+_PORT_PROTOCOLS = (packet_filter.TCP, packet_filter.UDP, packet_filter.SCTP, 33, 136)  # 33 DCCP, 136 UDP-Lite
+
+# What each counter counts; they live as long as the table.
+COUNTERS = {
+    "bad_source": "came out of the tunnel with a source address that no peer may use",
+    "forged": "came from outside the tunnel with, or for, an address of the mesh",
+    "closed": "came out of the tunnel for something that the policy does not open",
+    "unsolicited": "came from the LAN for the mesh, where nobody had asked for it",
+    "contained": "would have passed between other networks of this machine, which did not forward before",
+}
+
+_SETS = ("own", "peers", "allowed", "here")
+_CHAINS = (
+    ("opened", ""),
+    ("from_tunnel_here", ""),
+    ("from_tunnel", ""),
+    ("to_tunnel", ""),
+    ("sources", "type filter hook prerouting priority -300"),
+    ("restore_mark", "type filter hook prerouting priority -150"),
+    ("save_mark", "type filter hook output priority -150"),
+    ("publish", "type nat hook prerouting priority -105"),
+    ("input", "type filter hook input priority -5"),
+    ("forward", "type filter hook forward priority -5"),
+    ("mss", "type filter hook forward priority -150"),
+    ("hide_source", "type nat hook postrouting priority 95"),
+)
+
+
+def is_interface_name(name: str) -> bool:
+    """Tell whether a name may stand in a rule and be a Linux interface's (15 bytes at most)."""
+    if not 0 < len(name) <= 15:
+        return False
+    for character in name:
+        if not (character.isalpha() or character.isdigit() or character in "-_.") or ord(character) > 126:
+            return False
+    return True
+
+
+def delete_table() -> str:
+    """Return the batch that deletes our table, whether there is one or not."""
+    return "add table %s\ndelete table %s\n" % (TABLE, TABLE)
+
+
+def ruleset(interface: str, firewall) -> str:
+    """Return the batch that makes our table say this and nothing else; counters go on counting.
+
+    An empty Firewall lets nothing out of the tunnel.
+    """
+    if not is_interface_name(interface):
+        raise ValueError("no interface name: " + interface)
+    lines = ["add table " + TABLE]
+    for name in COUNTERS:
+        lines.append("add counter %s %s" % (TABLE, name))
+    for digit, _family, kind, _proto in _FAMILIES:
+        for name in _SETS:
+            lines.append("add set %s %s%s { type %s; flags interval; }" % (TABLE, name, digit, kind))
+            lines.append("flush set %s %s%s" % (TABLE, name, digit))
+        lines.append("add map %s published%s { type %s : %s; }" % (TABLE, digit, kind, kind))
+        lines.append("flush map %s published%s" % (TABLE, digit))
+    for name, hook in _CHAINS:
+        lines.append("add chain %s %s%s" % (TABLE, name, " { " + hook + "; policy accept; }" if hook else ""))
+        lines.append("flush chain %s %s" % (TABLE, name))
+    _add_elements(lines, firewall)
+    tunnel = '"' + interface + '"'
+    elsewhere = '{ "lo", ' + tunnel + " }"
+    _add_policy(lines, firewall)
+    _add_sources(lines, tunnel, elsewhere)
+    _add_marks(lines)
+    _add_filters(lines, tunnel, elsewhere, firewall)
+    _add_translation(lines, tunnel, firewall)
+    return "\n".join(lines) + "\n"
+
+
+def _rule(lines: list, chain: str, text: str) -> None:
+    lines.append("add rule %s %s %s" % (TABLE, chain, text))
+
+
+def _add_elements(lines: list, firewall) -> None:
+    here = ranges.Ranges(firewall.own.items() + firewall.named.items())
+    for name, content in (
+        ("own", firewall.own),
+        ("peers", firewall.peers),
+        ("allowed", firewall.allowed),
+        ("here", here),
+    ):
+        for digit, items in (("4", content.v4), ("6", content.v6)):
+            if items:
+                lines.append("add element %s %s%s %s" % (TABLE, name, digit, _set_text(items)))
+    for digit, length in (("4", 4), ("6", 16)):
+        pairs = [pair for device in firewall.published for pair in device.pairs if len(pair[0]) == length]
+        if pairs:
+            text = ", ".join([ip_text(mesh_ip) + " : " + ip_text(target) for mesh_ip, target in pairs])
+            lines.append("add element %s published%s { %s }" % (TABLE, digit, text))
+
+
+def _set_text(items: list) -> str:
+    return (
+        "{ "
+        + ", ".join([ip_text(low) if low == high else ip_text(low) + "-" + ip_text(high) for low, high in items])
+        + " }"
+    )
+
+
+def _add_policy(lines: list, firewall) -> None:
+    for digit, family, _kind, _proto in _FAMILIES:
+        jailed = _of_family(firewall.jailed, digit)
+        if jailed:
+            _rule(lines, "opened", "ct original %s saddr %s return" % (family, _set_text(jailed)))
+    for device in firewall.published:
+        if device.ports is not None:
+            for mesh_ip, _target in device.pairs:
+                _add_port_limits(lines, mesh_ip, device.ports)
+    for rule in firewall.rules:
+        for digit, family, _kind, proto in _FAMILIES:
+            _add_rule(lines, rule, digit, family, proto)
+
+
+def _of_family(content, digit: str) -> list:
+    return content.v4 if digit == "4" else content.v6
+
+
+def _add_port_limits(lines: list, mesh_ip: bytes, ports: list) -> None:
+    """Leave a published device no more than its ports; echo requests always may be answered."""
+    family = "ip" if len(mesh_ip) == 4 else "ip6"
+    device = "ct original %s daddr %s " % (family, ip_text(mesh_ip))
+    for protocol in (packet_filter.TCP, packet_filter.UDP):
+        for first, last in _closed_stretches(ports, protocol):
+            _rule(lines, "opened", device + _to_ports(protocol, first, last) + "return")
+    known = (packet_filter.TCP, packet_filter.UDP, packet_filter.ICMP, packet_filter.ICMPV6)
+    _rule(lines, "opened", device + "meta l4proto != " + _numbers(known) + "return")
+
+
+def _closed_stretches(ports: list, protocol: int) -> list:
+    """Return [(first, last)] of the ports that are not among the open ones."""
+    closed = []
+    free = 0
+    for first, last in sorted([(first, last) for number, first, last in ports if number == protocol]):
+        if first > free:
+            closed.append((free, first - 1))
+        free = max(free, last + 1)
+    if free <= packet_filter.LAST_PORT:
+        closed.append((free, packet_filter.LAST_PORT))
+    return closed
+
+
+def _to_ports(protocol: int, first: int, last: int) -> str:
+    """Return the match on the port that a connection was opened to.
+
+    One protocol at a time and no set of ports: nft 1.0.6 (Debian 12) knows the type of `proto-dst` only then, and
+    crashes when it lists what it does not know.
+    """
+    match = "meta l4proto %d " % protocol
+    if (first, last) == (0, packet_filter.LAST_PORT):
+        return match
+    return match + "ct original proto-dst %d%s " % (first, "" if first == last else "-%d" % last)
+
+
+def _add_rule(lines: list, rule, digit: str, family: str, proto: str) -> None:
+    """Write one rule for one family; it opens nothing where it has no source or no destination of that family."""
+    sources = _of_family(rule.sources, digit)
+    if not sources:
+        return
+    match = "meta nfproto %s " % proto
+    if sources[0] not in ranges.EVERYTHING:
+        match += "ct original %s saddr %s " % (family, _set_text(sources))
+    with_ports = [number for number in rule.protocols if number in _PORT_PROTOCOLS]
+    others = [
+        number
+        for number in rule.protocols
+        if number not in _PORT_PROTOCOLS and number not in (packet_filter.ICMP, packet_filter.ICMPV6)
+    ]
+    reached = _of_family(rule.destinations(), digit)
+    if reached:
+        # Any rule between the two lets them ping, whatever its ports and protocols (wireguard.md section 6, step 3).
+        echo = "icmp type { echo-request, echo-reply }" if digit == "4" else "icmpv6 type { echo-request, echo-reply }"
+        _rule(lines, "opened", "%sct original %s daddr %s %s accept" % (match, family, _set_text(reached), echo))
+    for opening in rule.openings:
+        reached = _of_family(opening.destinations, digit)
+        if not reached:
+            continue
+        to = match + "ct original %s daddr %s " % (family, _set_text(reached))
+        for number in with_ports:
+            _rule(lines, "opened", to + _to_ports(number, opening.first, opening.last) + "accept")
+        if others and opening.is_all_ports():
+            _rule(lines, "opened", to + "meta l4proto " + _numbers(others) + "accept")
+
+
+def _numbers(numbers) -> str:
+    return "{ " + ", ".join([str(number) for number in numbers]) + " } "
+
+
+def _add_sources(lines: list, tunnel: str, elsewhere: str) -> None:
+    for digit, family, _kind, _proto in _FAMILIES:
+        _rule(
+            lines,
+            "sources",
+            "iifname %s %s saddr != @allowed%s counter name bad_source drop" % (tunnel, family, digit),
+        )
+        for name in ("peers", "own"):
+            _rule(
+                lines,
+                "sources",
+                "iifname != %s %s saddr @%s%s counter name forged drop" % (elsewhere, family, name, digit),
+            )
+    _rule(
+        lines,
+        "sources",
+        "iifname %s meta mark set meta mark and 0x%x or 0x%x" % (tunnel, 0xFFFFFFFF ^ MARK_MASK, _FROM_TUNNEL_MARK),
+    )
+
+
+def _add_marks(lines: list) -> None:
+    keep = 0xFFFFFFFF ^ MARK_MASK
+    _rule(
+        lines,
+        "restore_mark",
+        "ct state established,related ct mark and 0x%x == 0x%x meta mark set meta mark and 0x%x or 0x%x"
+        % (MARK_MASK, BYPASS_MARK, keep, BYPASS_MARK),
+    )
+    _rule(
+        lines,
+        "save_mark",
+        "ct state new meta mark and 0x%x == 0x%x ct mark set ct mark and 0x%x or 0x%x"
+        % (MARK_MASK, BYPASS_MARK, keep, BYPASS_MARK),
+    )
+
+
+def _add_filters(lines: list, tunnel: str, elsewhere: str, firewall) -> None:
+    related = "meta l4proto { icmp, icmpv6 } ct state related accept"
+    closed = "counter name closed drop"
+    _rule(lines, "input", "iifname %s jump from_tunnel_here" % tunnel)
+    for digit, family, _kind, _proto in _FAMILIES:
+        _rule(lines, "input", "iifname != %s %s daddr @own%s counter name forged drop" % (elsewhere, family, digit))
+    _rule(lines, "from_tunnel_here", "ct direction reply ct state established accept")
+    _rule(lines, "from_tunnel_here", related)
+    for digit, family, _kind, _proto in _FAMILIES:
+        _rule(lines, "from_tunnel_here", "%s daddr != @here%s %s" % (family, digit, closed))
+    _rule(lines, "from_tunnel_here", "meta l4proto %d accept" % packet_filter.TSMP)
+    _rule(lines, "from_tunnel_here", "ct direction original jump opened")
+    _rule(lines, "from_tunnel_here", closed)
+
+    _rule(lines, "forward", "iifname %s oifname %s %s" % (tunnel, tunnel, closed))
+    _rule(lines, "forward", "iifname %s jump from_tunnel" % tunnel)
+    _rule(lines, "forward", "oifname %s jump to_tunnel" % tunnel)
+    for contained, proto in ((firewall.contain4, "ipv4"), (firewall.contain6, "ipv6")):
+        if contained:
+            _rule(lines, "forward", "meta nfproto %s counter name contained drop" % proto)
+    _rule(lines, "from_tunnel", related)
+    _rule(lines, "from_tunnel", "ct direction original jump opened")
+    _rule(lines, "from_tunnel", closed)
+    _rule(lines, "to_tunnel", related)
+    _rule(lines, "to_tunnel", "ct direction reply jump opened")
+    _rule(lines, "to_tunnel", "counter name unsolicited drop")
+
+
+def _add_translation(lines: list, tunnel: str, firewall) -> None:
+    for digit, family, _kind, _proto in _FAMILIES:
+        _rule(lines, "publish", "iifname %s dnat %s to %s daddr map @published%s" % (tunnel, family, family, digit))
+    for way in ("iifname", "oifname"):
+        _rule(lines, "mss", "%s %s tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu" % (way, tunnel))
+    if firewall.snat:
+        _rule(
+            lines,
+            "hide_source",
+            "oifname != %s meta mark and 0x%x == 0x%x masquerade" % (tunnel, MARK_MASK, _FROM_TUNNEL_MARK),
+        )
