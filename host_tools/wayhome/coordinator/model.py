@@ -20,6 +20,7 @@ ZERO_KEY = bytes(32)
 # Tagged nodes belong to nobody; clients want an owner all the same. The number is the one clients meet at other
 # servers too, far above any id of ours.
 TAGGED_USER_ID = 2147455555
+TAGGED_LOGIN = "tagged-devices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,6 @@ class User:
     name: str
     display_name: str
     created: datetime
-
-
-TAGGED_DEVICES_LOGIN = "tagged-devices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +125,9 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class PendingLogin:
-    """A device that waits for a person. `id` is unguessable and part of the AuthURL; `code` is short, for people to type.
+    """A device that waits for a person.
 
+    id: unguessable, part of the AuthURL. code: short, for people to type.
     fingerprint: the machine key, short, to compare by eye.
     """
 
@@ -173,7 +172,10 @@ class Published:
 
 
 class Aspect(enum.Enum):
-    """What a change is about. Those of PATCHABLE fit a PeersChangedPatch (control.md 7.4)."""
+    """What a change is about. Those of PATCHABLE fit a PeersChangedPatch (control.md 7.4).
+
+    EXPIRY: the time was moved; EXPIRED: the key stopped being valid, or became valid again.
+    """
 
     ENDPOINTS = enum.auto()
     HOME_DERP = enum.auto()
@@ -182,9 +184,11 @@ class Aspect(enum.Enum):
     ONLINE = enum.auto()
     CAP = enum.auto()
     EXPIRY = enum.auto()
+    EXPIRED = enum.auto()
     JOINED = enum.auto()
     REMOVED = enum.auto()
     NAME = enum.auto()
+    TAGS = enum.auto()
     HOSTINFO = enum.auto()
     ROUTES = enum.auto()
     PUBLISHED = enum.auto()
@@ -193,14 +197,23 @@ class Aspect(enum.Enum):
 
 
 PATCHABLE = frozenset(
-    {Aspect.ENDPOINTS, Aspect.HOME_DERP, Aspect.DISCO_KEY, Aspect.NODE_KEY, Aspect.ONLINE, Aspect.CAP}
+    {
+        Aspect.ENDPOINTS,
+        Aspect.HOME_DERP,
+        Aspect.DISCO_KEY,
+        Aspect.NODE_KEY,
+        Aspect.ONLINE,
+        Aspect.CAP,
+        Aspect.EXPIRY,
+    }
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """Something that was committed. Sessions of `audience` (node ids; the node itself included) hand it to their MapView.
+    """Something that was committed, for the sessions of `audience` to hand to their MapView.
 
+    audience: ids of the nodes that may have to be told, the node itself included.
     node_id: the node concerned, None for a change of a user or of the relay map. node: as it is now, None if removed.
     online: of that node, now. memo: room for what is computed once for all viewers; belongs to `netmap`.
     """
