@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,9 +22,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import HostError
-from . import layout, namespaces, plan, record, waiting
+from . import conntrack, layout, namespaces, nat, plan, record, shaper, waiting
+from .conntrack import Flow
 from .interpreter import python_environment
-from .plan import Plan
+from .plan import Plan, Shape
 from .record import Process, Record
 
 SWITCH = "(switch)"  # no host can be called so
@@ -104,6 +106,7 @@ class Host:
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
         text: bool = False,
+        pass_fds: Sequence[int] = (),
     ) -> "subprocess.Popen[Any]":
         """Start a command and return it; taking the lab down ends it (SIGTERM, 5 s later SIGKILL).
 
@@ -121,6 +124,7 @@ class Host:
                 env={**os.environ, **(env or {})},
                 cwd=cwd,
                 text=text,
+                pass_fds=pass_fds,
                 start_new_session=True,
             )
         self.lab.track(process)
@@ -183,8 +187,90 @@ class Host:
             for key in ("bytes", "packets", "dropped")
         }
 
+    def read_firewall_counters(self) -> dict[str, tuple[int, int]]:
+        """Return a router's own counters as (packets, bytes): forwarded_out, forwarded_in, refused_in, blocked_udp."""
+        listed = json.loads(self.run(["nft", "--json", "list", "counters", "table", "inet", "lab"]).stdout)["nftables"]
+        counters = [entry["counter"] for entry in listed if "counter" in entry]
+        return {counter["name"]: (counter["packets"], counter["bytes"]) for counter in counters}
+
+    def read_conntrack(self) -> list[Flow]:
+        """Return the flows that this host's connection tracking knows."""
+        return conntrack.parse(self.run(["conntrack", "-L", "-o", "extended"]).stdout)
+
+    def block_udp(self, to: str | None = None) -> None:
+        """Have this router forward no UDP from now on (or only none to and from one address); flows that run stop."""
+        self._load_rules(nat.switch_text(udp_blocked=True, to=to))
+
+    def unblock_udp(self) -> None:
+        self._load_rules(nat.switch_text(udp_blocked=False))
+
+    def forget_mappings(self) -> None:
+        """Have this router forget every flow and mapping, as switching it off and on would."""
+        settings = self.lab.plan.host(self.name).nat
+        self._load_rules(nat.forget_text(settings.kind if settings is not None else None))
+        self.run(["conntrack", "-F"])
+
+    def change_address(self, interface: str, address: str) -> None:
+        """Give an interface another IPv4 address of its LAN instead of its first one, as a provider does at night.
+
+        The host's routes stay; a NAT on it forgets its mappings. Raises PlanError if the LAN has no such address.
+        """
+        changed = plan.with_address(self.lab.plan, self.name, interface, address)
+        host = self.lab.plan.host(self.name)
+        old = host.link(interface).ipv4
+        self.run(["sh", "-eu", "-c", layout.move_script(changed, changed.host(self.name), interface, old)])
+        if host.nat is not None:
+            self.forget_mappings()
+        self.lab.plan_has_changed(changed)
+
+    def unplug(self, interface: str) -> None:
+        """Pull the cable: the interface stays, with its addresses, but has no carrier."""
+        self._set_port(interface, "down")
+
+    def plug(self, interface: str) -> None:
+        self._set_port(interface, "up")
+
+    def shape(self, interface: str, *, up: Shape | None = None, down: Shape | None = None) -> None:
+        """Change what a shaped link does to packets from now on; None is an unshaped direction.
+
+        Only for links that the plan gives a shape. Raises LabError otherwise.
+        """
+        order = {"up": shaper.shape_data(up), "down": shaper.shape_data(down)}
+        self._ask_shaper({"name": f"{self.name} {interface}", **order})
+
+    def read_shaper_counters(self, interface: str) -> dict[str, dict[str, int]]:
+        """Return {"up": {"delivered", "lost", "dropped"}, "down": ...} of a shaped link, in frames."""
+        return self._ask_shaper({"name": f"{self.name} {interface}"})
+
+    def _ask_shaper(self, order: dict[str, Any]) -> dict[str, Any]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.settimeout(_BUILD_SECONDS)
+            try:
+                connection.connect(str(self.lab.shaper_path))
+            except FileNotFoundError:
+                raise LabError(f"no link of the plan {self.lab.plan.name} is shaped") from None
+            connection.send(json.dumps(order).encode())
+            answer: dict[str, Any] = json.loads(connection.recv(4096))
+        if "error" in answer:
+            raise LabError(f"{answer['error']} in the plan {self.lab.plan.name}")
+        return answer
+
+    def _set_port(self, interface: str, state: str) -> None:
+        link = self.lab.plan.host(self.name).link(interface)
+        port = next(one for one in layout.ports(self.lab.plan) if one.host == self.name and one.link == link)
+        self.lab.switch.run(["ip", "link", "set", "dev", port.host_side, state])
+
+    def _load_rules(self, text: str) -> None:
+        if self.lab.plan.uplink(self.lab.plan.host(self.name)) is None or not self.lab.plan.host(self.name).forwards:
+            raise LabError(f"{self.name} is no router with an uplink, so it has no rules to change")
+        self.run(["nft", "-f", "-"], input=text)
+
     def _path(self, kind: str) -> str:
-        return f"/proc/{self.lab.keeper.pid}/fd/{self.lab.record.hosts[self.name][kind]}"
+        return f"/proc/{self.lab.keeper.pid}/fd/{self.descriptor(kind)}"
+
+    def descriptor(self, kind: str) -> int:
+        """Return the keeper's descriptor of this host's namespace of a kind: net, mnt or uts."""
+        return self.lab.record.hosts[self.name][kind]
 
 
 # nsenter's words for the kinds of namespaces that the keeper holds
@@ -257,9 +343,28 @@ class Lab:
         if found is None or not found.is_running():
             running = ", ".join(one.name for one in record.load_all() if one.is_running())
             raise LabError(f"no lab {name} is running ({running or 'none is; `wayhome lab up` starts one'})")
-        return cls(found, plan.parse(found.plan, (found.folder / "plan.toml").read_text()), None)
+        built_from = plan.parse(found.plan, (found.folder / "plan.toml").read_text())
+        moved = found.folder / "addresses.json"
+        if moved.exists():
+            built_from = plan.with_addresses(built_from, json.loads(moved.read_text()))
+        return cls(found, built_from, None)
+
+    @property
+    def switch(self) -> Host:
+        """The namespace of the bridges: a place for tcpdump to see every LAN."""
+        return self._hosts[SWITCH]
+
+    @property
+    def shaper_path(self) -> Path:
+        return self.folder / "shaper.sock"
 
     wait_until = staticmethod(waiting.wait_until)
+
+    def plan_has_changed(self, changed: Plan) -> None:
+        """Take over a plan in which a running host has another address."""
+        self.plan = changed
+        text = json.dumps(plan.addresses(changed))
+        (self.folder / "addresses.json").write_text(text)
 
     def __enter__(self) -> "Lab":
         return self
@@ -315,7 +420,49 @@ class Lab:
             started.append((host.name, _start_shell(words, layout.host_script(self.plan, host))))
         for name, process in started:
             _finish(name, process)
+        self._start_shaper()
         self._start_web_servers()
+
+    def _start_shaper(self) -> None:
+        """Start the process that carries frames through the shaped links, if there are any."""
+        links = [
+            {
+                "name": f"{port.host} {port.link.interface}",
+                "host_side": port.host_side,
+                "shaper_side": port.shaper_side,
+                "bridge_side": port.bridge_side,
+                "interface": port.link.interface,
+                # In the lab's own pid namespace, and so in its /proc, the keeper is number 1.
+                "host_namespace": f"/proc/1/fd/{self._hosts[port.host].descriptor('net')}",
+                "up": shaper.shape_data(port.link.up),
+                "down": shaper.shape_data(port.link.down),
+                "seed": number * 1000,
+            }
+            for number, port in enumerate(layout.ports(self.plan))
+            if port.shaped
+        ]
+        if not links:
+            return
+        log_path = self.folder / "shaper.log"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control, log_path.open("w") as log:
+            control.bind(str(self.shaper_path))
+            control.listen()
+            process = self.switch.popen(
+                [sys.executable, "-m", "wayhome.lab.shaper", str(control.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=python_environment(),
+                pass_fds=[control.fileno()],
+            )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with process.stdin, process.stdout:
+            process.stdin.write(json.dumps({"links": links}))
+            process.stdin.close()
+            if process.stdout.readline() != "ready\n":
+                raise LabError(f"the shaper of links ended: {log_path.read_text()[-2000:]}")
 
     def _start_web_servers(self) -> None:
         serving = {}

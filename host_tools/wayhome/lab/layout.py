@@ -105,6 +105,17 @@ def host_script(plan: Plan, host: Host) -> str:
     return text
 
 
+def move_script(plan: Plan, host: Host, interface: str, old: tuple[IPv4Address, ...]) -> str:
+    """Return the shell text that replaces an interface's IPv4 addresses by those the plan has now, and keeps routes."""
+    link = host.link(interface)
+    lan = plan.lans[link.lan]
+    # All go and come again: the kernel drops a subnet's later addresses with its first one.
+    lines = [f"address del {address}/{_length(lan, address)} dev {interface}" for address in old]
+    lines += [f"address add {address}/{_length(lan, address)} dev {interface}" for address in link.ipv4]
+    lines += [f"route replace {route}" for route in routes(plan, host)]
+    return _batch(lines)
+
+
 def router_rules(host: Host, uplink: Link) -> str:
     """Return a router's nftables text."""
     if host.nat is None:

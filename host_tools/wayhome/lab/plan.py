@@ -24,7 +24,7 @@ udp = "open"                       # or "blocked"
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -182,6 +182,37 @@ def parse(name: str, text: str) -> Plan:
     top.nothing_else()
     plan = Plan(name, title, lans, hosts, text)
     _check(plan)
+    return plan
+
+
+def with_address(plan: Plan, host_name: str, interface: str, address: str) -> Plan:
+    """Return the plan with another first IPv4 address at one interface. Raises PlanError if it cannot be there."""
+    host = plan.host(host_name)
+    link = host.link(interface)
+    network = plan.lans[link.lan].ipv4
+    entry = _Entry(f"plan {plan.name}, hosts.{host_name}.links.{interface}", {})
+    new = _address(entry, address, IPv4Address)
+    if network is None or new not in network or not link.ipv4:
+        raise entry.error(f"{address} cannot take the place of an address there ({network or 'no IPv4'})")
+    links = tuple(replace(one, ipv4=(new, *one.ipv4[1:])) if one is link else one for one in host.links)
+    changed = replace(plan, hosts={**plan.hosts, host_name: replace(host, links=links)})
+    _check(changed)
+    return changed
+
+
+def addresses(plan: Plan) -> dict[str, dict[str, str]]:
+    """Return the first IPv4 address of every interface: host -> interface -> address."""
+    return {
+        host.name: {link.interface: str(link.ipv4[0]) for link in host.links if link.ipv4}
+        for host in plan.hosts.values()
+    }
+
+
+def with_addresses(plan: Plan, wanted: Mapping[str, Mapping[str, str]]) -> Plan:
+    """Return the plan with these first IPv4 addresses, in the form that addresses() returns."""
+    for host_name, interfaces in wanted.items():
+        for interface, address in interfaces.items():
+            plan = with_address(plan, host_name, interface, address)
     return plan
 
 

@@ -86,8 +86,6 @@ class Record:
     keeper: Process | None = None  # None while it is being built
     # host name -> kind of namespace (net, mnt, uts) -> the keeper's descriptor
     hosts: dict[str, dict[str, int]] = field(default_factory=dict)
-    # addresses given since it was built: host -> interface -> address
-    moved: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
