@@ -26,7 +26,7 @@ from .interpreter import python_environment
 from .nat import Behaviour, NatKind, Ports
 
 if TYPE_CHECKING:
-    from .lab import Host
+    from .host import Host
 
 # Not STUN's, so that the probe can run beside a coordinator.
 PORTS = (47801, 47802)
