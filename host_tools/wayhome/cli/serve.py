@@ -1,5 +1,110 @@
+"""`wayhome serve`: coordinator, relay, STUN and pages in one process."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from ..errors import HostError
+from ..state_directory import default_state_directory
+from .admin_options import examples
 
 
 def register(app: typer.Typer) -> None:
-    del app
+    app.command(
+        epilog=examples(
+            "wayhome serve --url http://192.0.2.1:8080",
+            "wayhome serve --url https://mesh.example.net --listen :443 --cert fullchain.pem --key privkey.pem",
+            "wayhome serve --url https://192.0.2.1:8443 --listen :8443 --own-ca --state ./state",
+        )
+    )(serve)
+
+
+def serve(
+    url: Annotated[str, typer.Option(help="Where clients reach this server: http(s)://host[:port].")],
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of everything that is kept. [default: $WAYHOME_STATE, else /var/lib/wayhome for root]"
+        ),
+    ] = None,
+    listen: Annotated[
+        list[str] | None, typer.Option(help="Address to listen on (may be repeated). [default: the URL's port]")
+    ] = None,
+    cert: Annotated[Path | None, typer.Option(help="TLS certificate chain (PEM).")] = None,
+    key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
+    own_ca: Annotated[
+        bool, typer.Option("--own-ca", help="TLS by an own test CA in the state directory; clients need its ca.crt.")
+    ] = False,
+    suffix: Annotated[str | None, typer.Option(help="DNS suffix of the mesh. [default: wayhome.internal]")] = None,
+    no_relay: Annotated[bool, typer.Option("--no-relay", help="Neither relay nor STUN.")] = False,
+    relay_listen: Annotated[
+        list[str] | None,
+        typer.Option(help="Where the relay listens with its own certificate, if the URL is http. [default: :8443]"),
+    ] = None,
+    relay_address: Annotated[
+        str | None, typer.Option(help="Where clients find the relay, if not at the URL's host.")
+    ] = None,
+    stun_listen: Annotated[
+        list[str] | None, typer.Option(help="UDP address for STUN (may be repeated). [default: :3478]")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Run the server: coordinator, relay, STUN and pages, with everything it keeps in one directory."""
+    # the rest of the command line needs none of this, and it takes a moment to load
+    import asyncio
+
+    import uvloop
+
+    from ..serve import ServeSettings, parse_url, serve_until_told
+
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    port = parse_url(url).port
+    settings = ServeSettings(
+        state=(state or default_state_directory(os.environ, os.getuid())).absolute(),
+        url=url.rstrip("/"),
+        listen=_addresses(listen or [f":{port}"], "--listen"),
+        certificate=cert,
+        key=key,
+        own_ca=own_ca,
+        suffix=suffix,
+        relay=not no_relay,
+        relay_listen=_addresses(relay_listen or [":8443"], "--relay-listen"),
+        relay_address=relay_address,
+        stun_listen=_addresses(stun_listen or [":3478"], "--stun-listen"),
+    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve_until_told(settings, lambda service: _tell(service.made, settings.state, settings.url)))
+
+
+def _tell(made: list[str], state: Path, url: str) -> None:
+    if made:
+        print("First start. Made:")
+        for line in made:
+            print(f"  {line}")
+        option = "" if state == default_state_directory(os.environ, os.getuid()) else f" --state {state}"
+        print("Next, in another terminal:")
+        print(f"  wayhome user create anna{option}")
+        print(f"  wayhome key create --user anna{option}")
+        print(f"and on a device: tailscale up --login-server {url} --auth-key KEY")
+    print(f"Serving {url} (state in {state}). Stop with Ctrl-C.", flush=True)
+
+
+def _addresses(texts: list[str], option: str) -> tuple[tuple[str, int], ...]:
+    return tuple(_address(text, option) for text in texts)
+
+
+def _address(text: str, option: str) -> tuple[str, int]:
+    """Read ":8080", "8080", "192.0.2.1:8080" or "[::1]:8080"."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise HostError(f"{option} {text} is no address with a port; write it as :8080, 192.0.2.1:8080 or [::1]:8080")
+    return host, int(port)

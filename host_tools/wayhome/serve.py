@@ -1,0 +1,347 @@
+"""`wayhome serve`: coordinator, relay, STUN, pages and admin socket put together in one process.
+
+Everything is started in `Service.start` and stopped in `Service.stop`, in the opposite order.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import resource
+import secrets
+import signal
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from . import own_ca
+from .coordinator.admin_api import AdminApi, start_admin_api
+from .coordinator.app import Coordinator
+from .coordinator.registry import Registry, Settings
+from .derp_map import RelayPlace, derp_map
+from .errors import HostError
+from .http_front import Front, FrontLimits, UpgradeHandler, make_front
+from .key_file import load_or_make_key
+from .relay import certificate
+from .relay import pages as relay_pages
+from .relay.service import Relay
+from .relay.settings import RelaySettings
+from .relay.stun import StunService, serve_stun
+from .state_directory import SOCKET_NAME
+
+log = logging.getLogger(__name__)
+
+Address = tuple[str, int]
+
+_TLS_HANDSHAKE_S = 10.0
+_PAGE_KEEP_ALIVE_S = 75.0
+# Files that a process keeps open whatever happens: database, listeners, log.
+_RESERVED_FILES = 64
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What `wayhome serve` was told. `url` is where clients find us; `relay_listen` None = the listener of `listen`."""
+
+    state: Path
+    url: str
+    listen: tuple[Address, ...] = (("0.0.0.0", 8080),)
+    certificate: Path | None = None
+    key: Path | None = None
+    own_ca: bool = False
+    suffix: str | None = None
+    relay: bool = True
+    relay_listen: tuple[Address, ...] = (("0.0.0.0", 8443),)
+    relay_address: str | None = None
+    stun_listen: tuple[Address, ...] = (("0.0.0.0", 3478),)
+    registry: Settings = field(default_factory=Settings)
+    front: FrontLimits = field(default_factory=FrontLimits)
+
+
+@dataclass(frozen=True)
+class ServerUrl:
+    """A server's URL taken apart."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def is_https(self) -> bool:
+        return self.scheme == "https"
+
+
+def parse_url(text: str) -> ServerUrl:
+    """Raises HostError for anything but http(s)://host[:port], with or without a slash."""
+    hint = "give --url as clients will reach it, such as https://mesh.example.net or http://192.0.2.1:8080"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise HostError(f"{text} is no URL ({error}); {hint}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise HostError(f"{text} is no URL of a server; {hint}")
+    if parts.path.rstrip("/") or parts.query or parts.fragment or parts.username:
+        raise HostError(f"{text} has more than a host and a port; {hint}")
+    return ServerUrl(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
+
+
+class Service:
+    """A running server. `await Service.start(settings)`, then `await service.stop()`."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self.settings = settings
+        self.url = parse_url(settings.url)
+        self.made: list[str] = []  # what the first start made, in words
+        self.listening: list[Address] = []
+        self._undo: list[Callable[[], Any]] = []
+        self.coordinator: Coordinator
+        self.registry: Registry
+        self.relay: Relay | None = None
+        self.fronts: list[Front] = []
+
+    @classmethod
+    async def start(cls, settings: ServeSettings) -> "Service":
+        """Start everything; raises HostError, with nothing left running, if something can't be started."""
+        service = cls(settings)
+        try:
+            await service._start()
+        except BaseException:
+            await service.stop()
+            raise
+        return service
+
+    async def stop(self) -> None:
+        """Stop what was started, the last first. Clients are told goodbye; what was acknowledged is on disk."""
+        while self._undo:
+            result = self._undo.pop()()
+            if asyncio.iscoroutine(result):
+                await result
+
+    async def _start(self) -> None:
+        settings, state = self.settings, self.settings.state
+        _make_state_directory(state)
+        noise_private, made = load_or_make_key(state / "noise.key", secrets.token_bytes)
+        if made:
+            self.made.append(
+                f"{state / 'noise.key'}: the server's identity; clients that know it must start anew without it"
+            )
+        tls = self._tls()
+        self.registry = await Registry.open(state / "wayhome.db", self._registry_settings())
+        self._undo.append(self.registry.close)
+        self.coordinator = Coordinator(self.registry, noise_private, settings.url)
+        self._undo.append(self.coordinator.close)
+        relay_tls = self._make_relay(tls)
+        await self._listen(tls, relay_tls)
+        stun_ports = await self._serve_stun()
+        self._publish_relay(relay_tls, stun_ports)
+        admin: AdminApi = await start_admin_api(self.registry, state / SOCKET_NAME, self.status)
+        self._undo.append(admin.close)
+        self.coordinator.start()
+
+    def status(self) -> dict[str, Any]:
+        """What `wayhome status` adds to the registry's facts."""
+        facts: dict[str, Any] = {"url": self.settings.url, "coordinator": self.coordinator.status()}
+        if self.relay is not None:
+            facts["relay"] = self.relay.counters()
+        facts["listeners"] = [
+            {"strangers": front.strangers, "open": len(front.open), **vars(front.counters)} for front in self.fronts
+        ]
+        return facts
+
+    # TLS
+
+    def _tls(self) -> ssl.SSLContext | None:
+        """Return how the main listener does TLS; None for plain HTTP, or where a proxy in front does it."""
+        settings = self.settings
+        if settings.own_ca:
+            if settings.certificate or settings.key:
+                raise HostError("either an own CA or certificate files, not both: drop --own-ca, or --cert and --key")
+            ca = own_ca.prepare(settings.state, self.url.host)
+            if ca.made:
+                self.made.append(
+                    f"{ca.authority}: the own CA's certificate; clients need it (SSL_CERT_FILE={ca.authority})"
+                )
+            return _load_tls(ca.certificate, ca.key)
+        if (settings.certificate is None) != (settings.key is None):
+            raise HostError("TLS needs both files: --cert FILE and --key FILE")
+        if settings.certificate is not None and settings.key is not None:
+            return _load_tls(settings.certificate, settings.key)
+        if self.url.is_https:
+            log.warning("the URL is https and no certificate was given: something in front must do TLS")
+        return None
+
+    # listeners
+
+    async def _listen(self, tls: ssl.SSLContext | None, relay_tls: "_RelayTls | None") -> None:
+        upgrades = dict(self.coordinator.upgrades())
+        routes = self.coordinator.routes()
+        relay_upgrades: dict[tuple[str, str], UpgradeHandler] = {}
+        if self.relay is not None:
+            # DERP answers on every listener: labs use plain HTTP, and an https URL makes a second listener needless.
+            relay_upgrades = {("/derp", "derp"): self.relay.upgrade, ("/derp", "websocket"): self.relay.upgrade}
+            routes += relay_pages.routes()
+        else:
+            routes += [route for route in relay_pages.routes() if getattr(route, "path", "") == "/generate_204"]
+        await self._serve(self.settings.listen, routes, {**upgrades, **relay_upgrades}, tls)
+        if relay_tls is not None and relay_tls.own_listener:
+            await self._serve(self.settings.relay_listen, relay_pages.routes(), relay_upgrades, relay_tls.context)
+
+    async def _serve(
+        self,
+        addresses: tuple[Address, ...],
+        routes: list[web.RouteDef],
+        upgrades: dict[tuple[str, str], UpgradeHandler],
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        app = web.Application()
+        app.add_routes(routes)
+        runner = web.AppRunner(
+            app, access_log=None, keepalive_timeout=_PAGE_KEEP_ALIVE_S, handle_signals=False, shutdown_timeout=2.0
+        )
+        await runner.setup()
+        self._undo.append(runner.cleanup)
+        assert runner.server is not None
+        front = make_front(runner.server, upgrades, self._front_limits())
+        self.fronts.append(front)
+        self._undo.append(front.close)
+        loop = asyncio.get_running_loop()
+        for host, port in addresses:
+            try:
+                server = await loop.create_server(
+                    front,
+                    host,
+                    port,
+                    ssl=tls,
+                    ssl_handshake_timeout=_TLS_HANDSHAKE_S if tls else None,
+                    backlog=1024,
+                    reuse_address=True,
+                )
+            except OSError as error:
+                raise HostError(_cannot_listen(host, port, error)) from error
+            self._undo.append(server.close)
+            self.listening += [socket.getsockname()[:2] for socket in server.sockets]
+
+    def _front_limits(self) -> FrontLimits:
+        """As told, but never more connections than this process may have open files."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        limits = self.settings.front
+        room = max(hard - _RESERVED_FILES, 64)
+        return FrontLimits(
+            head_bytes=limits.head_bytes,
+            head_seconds=limits.head_seconds,
+            request_seconds=limits.request_seconds,
+            strangers=min(limits.strangers, room // 2),
+            strangers_per_address=min(limits.strangers_per_address, room // 4),
+            connections=min(limits.connections, room),
+        )
+
+    # relay
+
+    def _make_relay(self, tls: ssl.SSLContext | None) -> "_RelayTls | None":
+        settings = self.settings
+        if not settings.relay:
+            return None
+        relay_private, _ = load_or_make_key(settings.state / "relay.key", secrets.token_bytes)
+        self.relay = Relay(RelaySettings(), relay_private, self.coordinator.admit)
+        self._undo.append(self.relay.close)
+        if tls is not None:
+            # Nothing to pin with files: a public authority stands behind them. Our own CA's is known to nobody else.
+            pin = own_ca.pin(settings.state / "server.crt") if settings.own_ca else ""
+            return _RelayTls(tls, pin, own_listener=False)
+        made = certificate.load_or_make(settings.state, self.relay_host)
+        return _RelayTls(made.context, made.pin, own_listener=True)
+
+    @property
+    def relay_host(self) -> str:
+        """Where clients find the relay."""
+        return self.settings.relay_address or self.url.host
+
+    async def _serve_stun(self) -> list[Address]:
+        if self.relay is None or not self.settings.stun_listen:
+            return []
+        stun: StunService = await serve_stun(self.settings.stun_listen)
+        self._undo.append(stun.close)
+        return stun.addresses
+
+    def _publish_relay(self, relay_tls: "_RelayTls | None", stun: list[Address]) -> None:
+        if relay_tls is None:
+            return
+        port = self.settings.relay_listen[0][1] if relay_tls.own_listener else self.url.port
+        place = RelayPlace(
+            self.relay_host, port, relay_tls.pin, can_port_80=(self.url.scheme, self.url.port) == ("http", 80)
+        )
+        self.registry.set_derp_map(derp_map(place, stun))
+
+    def _registry_settings(self) -> Settings:
+        if self.settings.suffix is None:
+            return self.settings.registry
+        values = {name: getattr(self.settings.registry, name) for name in Settings.__dataclass_fields__}
+        return Settings(**{**values, "suffix": self.settings.suffix.strip(".").lower()})
+
+
+@dataclass(frozen=True)
+class _RelayTls:
+    context: ssl.SSLContext
+    pin: str
+    own_listener: bool
+
+
+def _make_state_directory(state: Path) -> None:
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = state / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise HostError(
+            f"cannot write into the state directory {state} ({error.strerror or error}); "
+            "give another one with --state DIR, or make it yours"
+        ) from error
+
+
+def _load_tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Neither the control protocol's upgrade nor DERP's is possible inside HTTP/2.
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise HostError(f"cannot use the certificate {certificate} with the key {key}: {error}") from error
+    return context
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    if port < 1024 and isinstance(error, PermissionError):
+        return f"may not listen on {host}:{port}: ports below 1024 need root or CAP_NET_BIND_SERVICE"
+    return f"cannot listen on {host}:{port}: {error.strerror or error}; choose another address or stop what is there"
+
+
+def is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+async def serve_until_told(settings: ServeSettings, started: Callable[[Service], None]) -> None:
+    """Run the server until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    service = await Service.start(settings)
+    started(service)
+    try:
+        await stop.wait()
+    finally:
+        log.info("stopping")
+        await service.stop()
