@@ -40,7 +40,7 @@ def ipv6_of(ipv4: IPv4Address) -> IPv6Address:
 
 
 def next_address(pool: IPv4Network, last: IPv4Address | None) -> IPv4Address:
-    """The address after `last` (None: the pool's first) that may be given. Raises RegistryError when the pool is used up."""
+    """The address after `last` (None: the pool's first) that may be given. Raises RegistryError when there is none."""
     candidate = int(pool.network_address) + 1
     if last is not None:
         candidate = max(candidate, int(last) + 1)

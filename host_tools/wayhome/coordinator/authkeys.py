@@ -3,7 +3,8 @@
     wayhome-auth-<id>-<43 characters>
 
 The 43 characters are 256 random bits. Only their SHA-256 is kept: slow password hashing protects secrets that can be
-guessed, and these can't be, while a fast hash denies a stranger the chance to keep the coordinator busy with wrong keys.
+guessed, and these can't be, while a fast hash denies a stranger the chance to keep the coordinator busy with wrong
+keys.
 The id makes the look-up depend on nothing secret; what is secret is compared in constant time.
 """
 

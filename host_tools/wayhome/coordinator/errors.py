@@ -1,4 +1,4 @@
-"""What the registry refuses: one family, so that a session or a command catches `RegistryError` and shows its sentence."""
+"""What the registry refuses: one family, so that a session or a command catches `RegistryError` and shows its text."""
 
 from __future__ import annotations
 

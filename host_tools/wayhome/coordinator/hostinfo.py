@@ -100,7 +100,7 @@ def facts(hostinfo: Mapping[str, Any]) -> Facts:
 
 
 def for_peers(hostinfo: Mapping[str, Any], routes: Sequence[Prefix]) -> dict[str, Any]:
-    """The little that other nodes are told of a Hostinfo (control.md 8.1): name, system, PeerAPI ports, usable routes."""
+    """The little that others are told of a Hostinfo (control.md 8.1): name, system, PeerAPI ports, usable routes."""
     told: dict[str, Any] = {"OS": _text(hostinfo, "OS"), "Hostname": _text(hostinfo, "Hostname")}
     services = _peerapi_services(hostinfo.get("Services"))
     if services:
@@ -113,7 +113,7 @@ def for_peers(hostinfo: Mapping[str, Any], routes: Sequence[Prefix]) -> dict[str
 def checked_endpoints(endpoints: Sequence[str], types: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return (endpoints, types) as they are to be kept: what could be a host's place, at most ENDPOINTS_MAX of them.
 
-    The order says which is most reliable, so the surplus is cut at the end. Raises BadUpdate for text that is no endpoint.
+    The most reliable come first, so the surplus is cut at the end. Raises BadUpdate for text that is no endpoint.
     """
     if not isinstance(endpoints, (list, tuple)) or not isinstance(types, (list, tuple)):
         raise BadUpdate("Endpoints and EndpointTypes are lists")

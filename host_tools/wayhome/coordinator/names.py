@@ -18,7 +18,7 @@ _NEVER = frozenset({"localhost", "wpad", "isatap"})
 
 
 def label_from(hostname: str) -> str:
-    """The label that a client's own host name asks for: "Änna's iPhone" -> "anna-s-iphone"; "node" if nothing is left."""
+    """The label that a client's host name asks for: "Änna's iPhone" -> "anna-s-iphone"; "node" if nothing is left."""
     plain = unicodedata.normalize("NFKD", hostname[:255]).encode("ascii", "ignore").decode().lower()
     first = plain.split(".", 1)[0] or plain
     label = re.sub(r"[^a-z0-9]+", "-", first).strip("-")[:LABEL_MAX].rstrip("-")

@@ -23,7 +23,7 @@ from . import hostinfo, policy, published
 from .model import PATCHABLE, TAGGED_LOGIN, TAGGED_USER_ID, Aspect, Change, Node, Prefix, Published, User
 from .world import World
 
-# Linux clients of this capability version and before refuse a single address that stands in AllowedIPs alone (appendix).
+# Linux clients up to this capability version refuse a single address that stands in AllowedIPs alone (appendix).
 _LENGTHEN_UP_TO = 131
 _ZERO_TIME = "0001-01-01T00:00:00Z"
 # A node told us these about itself, so it needs no answer; peers do.

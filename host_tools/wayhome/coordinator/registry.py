@@ -5,16 +5,16 @@
     ...
     await registry.close()
 
-A mutating coroutine has committed when it returns; then memory and subscribers learn of it, in the order of commits. If
-the commit fails, RegistryError is raised and memory is as it was. Cancelling the caller does not stop a mutation half-way.
-Reads are synchronous, from memory. Subscribers are called synchronously and must neither block nor raise.
+A mutating coroutine has committed when it returns; then memory and subscribers learn of it, in the order of commits.
+If the commit fails, RegistryError is raised and memory is as it was. Cancelling the caller does not stop a mutation
+half-way. Reads are synchronous, from memory. Subscribers are called synchronously and must neither block nor raise.
 
 How a register request is answered (control.md 5.3), in this order:
- 1. its Expiry is set and in the past    -> `logout(machine_key, node_key)`
- 2. `node_by_key(node_key)` is known     -> `refresh(device)`: Node, or KeyExpired / WrongMachine
- 3. it has an auth key                   -> `register_with_key(device, secret)`: Node, or BadAuthKey
- 4. its Followup ends in a login's id    -> `wait_for_login(id, machine_key)`: Node, LoginRefused, or LoginGone (go on at 5)
- 5. else                                 -> `begin_login(device)`: AuthURL = <url>/register/<login.id>
+ 1. its Expiry is set and in the past  -> `logout(machine_key, node_key)`
+ 2. `node_by_key(node_key)` is known   -> `refresh(device)`: Node, or KeyExpired / WrongMachine
+ 3. it has an auth key                 -> `register_with_key(device, secret)`: Node, or BadAuthKey
+ 4. its Followup ends in a login's id  -> `wait_for_login(id, machine_key)`: Node, LoginRefused, or LoginGone (see 5)
+ 5. else                               -> `begin_login(device)`: AuthURL = <url>/register/<login.id>
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Settings:
 def _whole(
     method: Callable[Concatenate[Registry, _P], Coroutine[Any, Any, _T]],
 ) -> Callable[Concatenate[Registry, _P], Coroutine[Any, Any, _T]]:
-    """Carry a mutation to its end even if whoever asked is gone: else a commit could be made that memory never hears of."""
+    """Carry a mutation to its end even if whoever asked is gone: memory must hear of every commit."""
 
     @functools.wraps(method)
     async def run(self: Registry, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -388,7 +388,7 @@ class Registry:
 
     @_whole
     async def register_with_key(self, device: Device, secret: str) -> Node:
-        """Let a device in by an auth key: a new node, or the owner's node of this machine with its key replaced in place.
+        """Let a device in by an auth key: a new node, or its owner's node of this machine with the key replaced in place.
 
         A known (machine key, node key) pair that has not expired is let in without spending the key, so that a client
         may repeat a request whose answer it never got. Raises BadAuthKey, KeyExpired or WrongMachine.
@@ -401,7 +401,7 @@ class Registry:
             return await self._admit(device, key.user_id, key.tags, key)
 
     def begin_login(self, device: Device) -> PendingLogin:
-        """Remember a device that waits for a person. The same device asking again gets the same login while that is young.
+        """Remember a device that waits for a person. Asking again it gets the same login while that is young.
 
         Raises KeyExpired or WrongMachine for known node keys, BadUpdate, or RegistryError when a limit is reached.
         """
@@ -472,7 +472,7 @@ class Registry:
         disco_key: bytes | None = None,
         cap: int | None = None,
     ) -> Node:
-        """A lite update; None = not reported. Writes and announces only what really changed. Raises BadUpdate, NotFound."""
+        """A lite update; None = not reported. Writes and tells only what really changed. Raises BadUpdate, NotFound."""
         async with self._lock:
             before = self._node(node_id)
             after = before
@@ -593,9 +593,8 @@ class Registry:
                 raise RegistryError(
                     f'"{label}" is taken already; choose another name, or unpublish or rename its holder'
                 )
-            v4 = routes.check_target(target4, 4)
-            v6 = None if target6 is None else routes.check_target(target6, 6)
-            assert isinstance(v4, IPv4Address) and (v6 is None or isinstance(v6, IPv6Address))
+            v4 = routes.check_target_v4(target4)
+            v6 = None if target6 is None else routes.check_target_v6(target6)
             self._check_publishable(node, {v4, v6} - {None})
             open_ports = published.ports_from(ports)
             now = self.now()
@@ -648,7 +647,7 @@ class Registry:
 
     @_whole
     async def timer_fired(self) -> None:
-        """Do what is due by the clock: drop old logins, announce expired keys, remove ephemeral nodes that stayed away."""
+        """Do what is due: drop old logins, announce expired keys, remove ephemeral nodes that stayed away."""
         async with self._lock:
             now = self.now()
             self._logins.time_passed(now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from .addresses import MESH_V4, MESH_V6, overlaps_mesh
 from .errors import RegistryError
@@ -49,13 +49,13 @@ def check_route(prefix: Prefix) -> None:
     """Raise RegistryError, with the reason, unless `prefix` may be a subnet route."""
     if prefix.prefixlen == 0:
         raise RegistryError(
-            f"{prefix} is a default route: it would send everything through this node, which is an exit node's task and "
-            "not a subnet's; exit nodes are not offered yet, so approve the LAN's own prefix instead"
+            f"{prefix} is a default route: it would send everything through this node, which is an exit node's task "
+            "and not a subnet's; exit nodes are not offered yet, so approve the LAN's own prefix instead"
         )
     if overlaps_mesh(prefix):
         mesh = MESH_V4 if prefix.version == 4 else MESH_V6
         raise RegistryError(
-            f"{prefix} overlaps {mesh}, where the mesh's own addresses are; it would draw other nodes' packets to this one"
+            f"{prefix} overlaps {mesh}, the mesh's own addresses; it would draw other nodes' packets to this one"
         )
     shortest = _SHORTEST_V4 if prefix.version == 4 else _SHORTEST_V6
     if prefix.prefixlen < shortest:
@@ -67,21 +67,35 @@ def check_route(prefix: Prefix) -> None:
             raise RegistryError(f"{prefix} holds {words} ({network}), which are never routed")
 
 
-def check_target(text: str, version: int) -> IPv4Address | IPv6Address:
-    """The address of a LAN device that is to be published. Raises RegistryError."""
+def check_target_v4(text: str) -> IPv4Address:
+    """The IPv4 address of a LAN device that is to be published. Raises RegistryError."""
     try:
-        address = ip_address(text.strip())
+        address = IPv4Address(text.strip())
     except ValueError:
-        raise RegistryError(f'"{text[:60]}" is not an address; write one like 192.168.1.10') from None
-    if address.version != version:
-        raise RegistryError(f"{address} is not an IPv{version} address")
+        raise RegistryError(f'"{text[:60]}" is not an IPv4 address; write one like 192.168.1.10') from None
+    _check_target(address)
+    return address
+
+
+def check_target_v6(text: str) -> IPv6Address:
+    """The IPv6 address of a LAN device that is to be published. Raises RegistryError."""
+    try:
+        address = IPv6Address(text.strip())
+    except ValueError:
+        raise RegistryError(f'"{text[:60]}" is not an IPv6 address; write one like fd00:1::10') from None
+    if address.scope_id:
+        raise RegistryError(f"{address} is good on one link only; publish an address that can be routed")
+    _check_target(address)
+    return address
+
+
+def _check_target(address: IPv4Address | IPv6Address) -> None:
     whole: IPv4Network | IPv6Network = ip_network(f"{address}/{address.max_prefixlen}")
     if overlaps_mesh(whole):
         raise RegistryError(f"{address} is an address of the mesh, not of a LAN")
     for network, words in _NOT_ROUTABLE:
         if network.version == address.version and network.overlaps(whole):
             raise RegistryError(f"{address} is one of the {words} ({network}) and cannot be a device on a LAN")
-    return address
 
 
 def primary(routers: Iterable[int], online: Container[int], expired: Collection[int]) -> int | None:

@@ -69,7 +69,7 @@ class Storage:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """All or nothing: committed when the block is left, undone when it raises. Raises RegistryError for the database's."""
+        """All or nothing: committed when the block is left, undone when it raises. Raises RegistryError."""
         async with self._translated(), self._engine.begin() as connection:
             yield connection
 
@@ -108,7 +108,8 @@ def _lock(path: Path) -> int:
         lock_file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise RegistryError(
-            f"{path.parent} cannot be written ({error.strerror}); give this user the right to, or choose another directory"
+            f"{path.parent} cannot be written ({error.strerror}); give this user the right to, or choose another "
+            "directory"
         ) from error
     try:
         fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)

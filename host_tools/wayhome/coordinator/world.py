@@ -1,4 +1,4 @@
-"""What is so right now, indexed for the questions that policy and netmap ask. Memory only; the registry keeps it in step.
+"""What is so right now, indexed for the questions that policy and netmap ask. The registry keeps it in step.
 
 A World changes only by its `put_...`, `drop_...`, `set_...` and `time_passed` calls, each after its commit.
 """
