@@ -180,7 +180,8 @@ class Session:
             self._opened += 1
             start = end
         # A bytearray that a memoryview looks into cannot change its size, so the rest is copied: less than one frame.
-        self._buffer = buffer[start:]
+        if start:
+            self._buffer = buffer[start:]
         return bytes(out)
 
 
