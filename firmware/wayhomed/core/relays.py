@@ -146,6 +146,14 @@ class Relays:
             link.state = LinkState.WAITING
             link.retry_ms = now_ms + link.backoff.failed(random_byte)
 
+    def link_closed(self, region_id: int) -> None:
+        """Note that we closed the link ourselves: no failure, and nothing to wait for."""
+        link = self._links.get(region_id)
+        if link is not None:
+            link.state = LinkState.OPENING
+            link.retry_ms = 0
+            link.backoff.succeeded()
+
     def wait_before_retry(self, region_id: int, now_ms: int) -> int:
         """Return the milliseconds until the region may be tried again; 0 = now."""
         link = self._links.get(region_id)

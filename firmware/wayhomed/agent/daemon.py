@@ -1,0 +1,514 @@
+"""The daemon as a whole: the netmap in the middle, and what moves when it changes.
+
+    coordinator --ControlSession--> Netmap --plan--> DataPlane (kernel, WireGuard)
+                                       |                 ^ |
+                                       +--> RelayLinks --+ |   every peer's packets go by a relay
+                                                 ^---------+
+Every task of the daemon is started below run() and ends with it.
+"""
+
+import asyncio
+import json
+
+from wayhomed.core import dataplane as planning
+from wayhomed.core import prefs as preferences
+from wayhomed.core import server_url
+from wayhomed.core.backoff import Backoff
+from wayhomed.core.disco_relayed import PING_TIMEOUT_MS, RelayedDisco
+from wayhomed.core.netmap import Netmap
+from wayhomed.linux.errors import DataPlaneError
+from wayhomed.port import const, monotonic_ms, random_bytes, runtime
+from wayhomed.port.crypto import sha256
+from wayhomed.port.tasks import run_all, sleep_ms, wait_for_event
+from wayhomed.wire import address, disco, keys
+from wayhomed.wire.errors import BadWire
+
+from . import icmp
+from .control_session import PHASE_NAMES, ControlSession, Phase
+from .relay_links import RelayLinks
+from .state import StateError
+
+# Chosen by us
+_REPLAN_MS = const(60_000)  # keys expire without anybody saying so
+_SETTLE_MS = const(500)  # an interface comes with several changes at once
+_SAVE_EVERY_MS = const(10_000)
+_PINGS_MS = const(2_000)
+_CLOCK_FLOOR_S = 1_767_225_600  # 2026-01-01: a clock that shows less was never set
+
+
+class Settings:
+    """What the command line says. mark: the fwmark of all our own sockets; the rest as `wayhomed --help` has it."""
+
+    def __init__(self):
+        self.mark = 0x80000
+        self.allow_insecure_relays = False
+        self.plain_relays = False
+
+
+class Board:
+    """One board: its state, its session, its links, its data plane."""
+
+    def __init__(self, settings: Settings, state, log, make_data_plane):
+        """make_data_plane() returns a linux.dataplane.DataPlane, or in tests what looks like one."""
+        self.log = log
+        self.state = state
+        self.netmap = Netmap()
+        self.data_plane = None  # while it stands
+        self.data_error = ""
+        self.save_error = ""
+        self.applied = False  # the present netmap is in the kernel
+        self.refused_packets = 0  # from relays, of nobody we know
+        self._make_data_plane = make_data_plane
+        self._one_call = asyncio.Lock()  # the data plane is asked one thing at a time
+        self._node_private_in_use = b""
+        self._disco = RelayedDisco(keys.new_private(random_bytes(32)))
+        self.disco_public = self._disco.public_key
+        self._peers_by_key = {}
+        self._pongs = {}  # node key -> [event, latency ms, region id]
+        self._apply_due = asyncio.Event()
+        self._save_due = asyncio.Event()
+        self._saved_hash = b""
+        self._wanted_changed = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._news = asyncio.Event()
+        self.links = RelayLinks(self, settings.mark, settings.allow_insecure_relays, settings.plain_relays)
+        self.session = ControlSession(state, self, settings.mark)
+
+    # --- Life ---
+
+    async def run(self, *services) -> None:
+        """Run until stop() is called or a service ends; then the machine is as it was before."""
+        self._load_netmap()
+        try:
+            await run_all(self.session.run(), self._data_path(), self._save_loop(), self._stop.wait(), *services)
+        finally:
+            self._save_netmap()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _load_netmap(self) -> None:
+        saved = self.state.load_netmap()
+        if saved is None or not self.state.registered:
+            return
+        if saved.node.key != keys.public_of(self.state.node_private):
+            self.log.info("the netmap on disk is another key's; not used")
+            return
+        self.log.info("starting with the netmap on disk: %d peers" % len(saved.peers))
+        self.netmap = saved
+        self._index_peers()
+        self.links.map_received(saved.derp_map)
+
+    # --- The owner's wishes (from the local API) ---
+
+    def change_prefs(self, fields: dict) -> None:
+        """Take new settings and keep them. Raises BadWire for what makes no sense, StateError if they can't be kept."""
+        before = self.state.prefs
+        wanted = preferences.changed(before, fields)
+        if wanted.want_running and not wanted.login_server:
+            raise BadWire("which coordinator? say it once: wayhomectl up --login-server https://mesh.example.net")
+        moved = before.login_server and wanted.login_server != before.login_server
+        kept = (self.state.registered, self.state.server_key, self.state.node_private, self.state.next_node_private)
+        self.state.prefs = wanted
+        if moved:
+            # Another coordinator: our keys there must not be linked with those here.
+            self.state.registered = False
+            self.state.server_key = None
+            self.state.node_private = keys.new_private(random_bytes(32))
+            self.state.next_node_private = None
+        try:
+            self.state.save()
+            if moved:
+                self.state.forget_netmap()
+        except StateError:
+            self.state.prefs = before
+            (
+                self.state.registered,
+                self.state.server_key,
+                self.state.node_private,
+                self.state.next_node_private,
+            ) = kept
+            raise
+        if moved:
+            self.netmap = Netmap()
+            self._index_peers()
+            self.node_key_changed()
+        self.session.settings_changed()
+        self._wanted_changed.set()
+        self._apply_due.set()
+
+    # --- What the session asks and tells ---
+
+    def home_region(self) -> int:
+        return self.links.relays.home
+
+    def netmap_changed(self, difference) -> None:
+        changed = [node_id for node_id in difference.peers_changed if node_id in self.netmap.peers]
+        before = self._peers_by_key
+        self._index_peers()
+        for node_id in changed:
+            peer = self.netmap.peers[node_id]
+            old = before.get(peer.key)
+            if old is not None and old.home_derp != peer.home_derp:
+                self.links.relays.peer_moved(peer.key)
+        for key in before:
+            if key not in self._peers_by_key:
+                self.links.relays.peer_moved(key)
+        if difference.relays_changed:
+            self.links.map_received(self.netmap.derp_map)
+        self.applied = False
+        self._apply_due.set()
+        self._save_due.set()
+
+    def node_key_changed(self) -> None:
+        self.links.node_key_changed()
+        self._apply_due.set()
+
+    def session_changed(self) -> None:
+        self._tell()
+
+    async def ping_asked(self, request: dict) -> dict:
+        """Answer the coordinator's wish to know how a peer is reached (control.md 9): a PingResponse."""
+        response = {"Type": request["Types"], "IP": request["IP"]}
+        try:
+            result = await self.ping(request["IP"], "disco" in request["Types"].lower(), PING_TIMEOUT_MS)
+        except (OSError, BadWire) as error:
+            response["Err"] = str(error.args[-1])
+            return response
+        response["NodeIP"] = result["address"]
+        response["NodeName"] = result["name"]
+        response["LatencySeconds"] = result["latency_ms"] / 1000
+        if result["region"]:
+            response["DERPRegionID"] = result["region"]
+            response["DERPRegionCode"] = self.links.relays.region_code(result["region"])
+        return response
+
+    # --- What the relay links ask and tell ---
+
+    def node_private(self) -> bytes:
+        return self.state.node_private
+
+    def relays_changed(self) -> None:
+        self._tell()
+
+    def home_changed(self) -> None:
+        self.session.settings_changed()
+        self._tell()
+
+    def packet_received(self, node_key: bytes, packet: bytes, region_id: int) -> None:
+        """A relay brought a packet of a node; what is no peer's goes nowhere."""
+        peer = self._peers_by_key.get(node_key)
+        if peer is None or peer.expired:
+            self.refused_packets += 1
+            return
+        self.links.relays.packet_received(node_key, region_id, monotonic_ms())
+        if disco.looks_like_disco(packet):
+            self._disco_received(peer, packet, region_id)
+        elif self.data_plane is not None:
+            self.data_plane.inject(node_key, packet)
+
+    def _disco_received(self, peer, packet: bytes, region_id: int) -> None:
+        try:
+            reply, pong = self._disco.message_received(packet, peer, region_id, random_bytes(24), monotonic_ms())
+        except BadWire as error:
+            self.log.debug("disco from %s: %s" % (peer.display_name(), error))
+            return
+        if reply is not None:
+            self.links.send_by(region_id, peer.key, reply)
+        if pong is not None and peer.key in self._pongs:
+            waiting = self._pongs[peer.key]
+            waiting[1], waiting[2] = pong[1], region_id
+            waiting[0].set()
+
+    # --- The data path ---
+
+    async def _data_path(self) -> None:
+        """Have the data plane stand while the owner wants it; mend it when it breaks."""
+        backoff = Backoff()
+        while True:
+            self._wanted_changed.clear()
+            if not self.state.prefs.want_running:
+                await self._wanted_changed.wait()
+                continue
+            started_ms = monotonic_ms()
+            try:
+                await run_all(self._stand(), self._until_unwanted())
+                self.data_error = ""
+                continue
+            except DataPlaneError as error:
+                self.data_error = str(error)
+            self.log.error("data plane: " + self.data_error)
+            self._tell()
+            if monotonic_ms() - started_ms > _REPLAN_MS:
+                backoff.succeeded()
+            await wait_for_event(self._wanted_changed, backoff.failed(random_bytes(1)[0]))
+
+    async def _until_unwanted(self) -> None:
+        while self.state.prefs.want_running:
+            self._wanted_changed.clear()
+            await self._wanted_changed.wait()
+
+    async def _stand(self) -> None:
+        data_plane = self._make_data_plane()
+        self._node_private_in_use = self.state.node_private
+        await data_plane.start(self._node_private_in_use)
+        self.data_plane = data_plane
+        self._apply_due.set()
+        try:
+            await run_all(
+                self.links.run(),
+                self._apply_loop(data_plane),
+                self._pump(data_plane),
+                self._notice_changes(data_plane),
+                self._notice_end(data_plane),
+            )
+        finally:
+            self.data_plane = None
+            self.applied = False
+            async with self._one_call:
+                await data_plane.stop()
+            self.log.info("the machine is as it was before")
+
+    async def _apply_loop(self, data_plane) -> None:
+        while True:
+            await wait_for_event(self._apply_due, _REPLAN_MS)
+            self._apply_due.clear()
+            async with self._one_call:
+                if self._node_private_in_use != self.state.node_private:
+                    self._node_private_in_use = self.state.node_private
+                    await data_plane.set_private_key(self._node_private_in_use)
+                facts = data_plane.facts(self._remotes(), self._trusted_now_s())
+                plan = planning.plan(self.netmap, self.state.prefs, facts)
+                await data_plane.apply(plan)
+            for problem in plan.problems:
+                self.log.warning("netmap: " + problem)
+            if not self.applied and not self._apply_due.is_set():
+                self.applied = self.netmap.node is not None
+                self.data_error = ""
+                self._tell()
+
+    async def _pump(self, data_plane) -> None:
+        """Carry what WireGuard sends to relayed peers to their relays."""
+        links = self.links
+        while True:
+            key, datagram = await data_plane.receive()
+            peer = self._peers_by_key.get(key)
+            if peer is not None:
+                links.send(key, peer.home_derp, datagram)
+
+    async def _notice_changes(self, data_plane) -> None:
+        while True:
+            await data_plane.changed()
+            await sleep_ms(_SETTLE_MS)
+            self._apply_due.set()
+
+    async def _notice_end(self, data_plane) -> None:
+        raise DataPlaneError(await data_plane.ended())
+
+    def _remotes(self) -> list:
+        """Return the addresses that no route may swallow: the coordinator's and the relays', as far as known."""
+        remotes = []
+        if self.session.server_address:
+            remotes.append(self.session.server_address)
+        texts = [self._server_host()]
+        for region in self.netmap.derp_map.regions.values():
+            for node in region.nodes:
+                texts += [node.ipv4, node.ipv6]
+        for text in texts:
+            try:
+                remotes.append(address.ip_from_text(text))
+            except BadWire:
+                pass  # a name, or nothing
+        return remotes
+
+    def _server_host(self) -> str:
+        try:
+            return server_url.parse(self.state.prefs.login_server).host
+        except BadWire:
+            return ""
+
+    def _trusted_now_s(self) -> int:
+        now_s = runtime.wall_clock_s()
+        return now_s if now_s > _CLOCK_FLOOR_S else 0
+
+    def _index_peers(self) -> None:
+        self._peers_by_key = {peer.key: peer for peer in self.netmap.peers.values()}
+
+    # --- The netmap on disk ---
+
+    async def _save_loop(self) -> None:
+        while True:
+            await self._save_due.wait()
+            self._save_due.clear()
+            self._save_netmap()
+            await sleep_ms(_SAVE_EVERY_MS)
+
+    def _save_netmap(self) -> None:
+        """Write the netmap if it says anything new: flash wears out. That it can't be written is told, and no more."""
+        if self.netmap.node is None:
+            return
+        fields = self.netmap.as_json()
+        for peer in fields["Peers"]:
+            # True at the moment only, and the reason for most changes
+            peer.pop("Online", None)
+            peer.pop("LastSeen", None)
+        now_hash = sha256(json.dumps(fields).encode())
+        if now_hash == self._saved_hash:
+            return
+        try:
+            self.state.save_netmap(fields)
+        except StateError as error:
+            self.save_error = str(error)
+            self.log.error(self.save_error)
+            return
+        self.save_error = ""
+        self._saved_hash = now_hash
+
+    # --- Questions ---
+
+    async def news(self, timeout_ms: int) -> None:
+        """Wait until something that status() shows may have changed."""
+        await wait_for_event(self._news, timeout_ms)
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def is_up(self) -> bool:
+        """Tell whether packets can flow: let in by the coordinator once, netmap in the kernel, home relay connected."""
+        return (
+            self.netmap.node is not None
+            and self.applied
+            and self.links.relays.is_up(self.links.relays.home)
+            and self.session.phase in (Phase.RUNNING, Phase.CONNECTING, Phase.JOINING)
+        )
+
+    def summary(self) -> dict:
+        """Return the state in short, ready for JSON."""
+        session, relays, node = self.session, self.links.relays, self.netmap.node
+        own = None
+        if node is not None:
+            own = {
+                "name": node.name.rstrip("."),
+                "addresses": [address.ip_text(prefix[0]) for prefix in node.addresses],
+                "node_key": keys.key_text(keys.NODE, node.key),
+                "key_expiry_s": node.key_expiry_s,
+                "expired": node.is_expired(self._trusted_now_s()),
+            }
+        problems = [session.error, self.data_error, self.save_error] + list(self.links.errors.values())
+        return {
+            "state": PHASE_NAMES[session.phase],
+            "up": self.is_up(),
+            "auth_url": session.auth_url,
+            "self": own,
+            "coordinator": {
+                "url": self.state.prefs.login_server,
+                "connected": session.connected,
+                "joined": self.state.registered,
+            },
+            "relay": {
+                "region": relays.home,
+                "code": relays.region_code(relays.home),
+                "connected": relays.is_up(relays.home),
+                "bytes_sent": self.links.bytes_sent,
+                "bytes_received": self.links.bytes_received,
+            },
+            "tunnel": {"standing": self.data_plane is not None, "applied": self.applied},
+            "problems": [problem for problem in problems if problem] + self.netmap.health,
+        }
+
+    async def status(self) -> dict:
+        """Return everything that `wayhomectl status` shows, ready for JSON."""
+        result = self.summary()
+        result["prefs"] = self.state.prefs.as_json()
+        traffic = {}
+        if self.data_plane is not None:
+            try:
+                async with self._one_call:
+                    seen = await self.data_plane.status()
+            except DataPlaneError as error:
+                result["problems"].append(str(error))
+            else:
+                traffic = seen.pop("peers")
+                result["problems"] += seen.pop("problems")
+                result["tunnel"].update(seen)
+        result["peers"] = [self._peer_status(peer, traffic.get(peer.key)) for peer in self._peers_in_order()]
+        return result
+
+    def _peers_in_order(self) -> list:
+        return [self.netmap.peers[node_id] for node_id in sorted(self.netmap.peers)]
+
+    def _peer_status(self, peer, traffic) -> dict:
+        relays = self.links.relays
+        shown = {
+            "name": peer.display_name(),
+            "addresses": [address.ip_text(prefix[0]) for prefix in peer.addresses],
+            "routes": [address.prefix_text(p) for p in peer.allowed_ips if p not in peer.addresses],
+            "online": peer.online,
+            "expired": peer.is_expired(self._trusted_now_s()),
+            "user": self.netmap.profiles.get(peer.user, ("", ""))[0],
+            "os": peer.os,
+            "path": "relay " + relays.region_code(peer.home_derp) if peer.home_derp else "none",
+        }
+        if traffic:
+            shown["sent_bytes"] = traffic["sent_bytes"]
+            shown["received_bytes"] = traffic["received_bytes"]
+            shown["handshake_s"] = traffic["handshake_s"]
+        return shown
+
+    def find(self, target: str) -> tuple:
+        """Return (ip, peer) of a name or address; peer is None if no peer has the address as its own.
+
+        Raises BadWire for what names nothing in the mesh.
+        """
+        wanted = target.lower().rstrip(".")
+        for peer in self._peers_in_order():
+            if wanted in (peer.name.lower().rstrip("."), peer.name.lower().split(".")[0]) and peer.addresses:
+                return peer.addresses[0][0], peer
+        try:
+            ip = address.ip_from_text(target)
+        except BadWire:
+            raise BadWire("nobody in the mesh is called %s; see wayhomectl status" % target[:80])
+        prefix = (ip, 8 * len(ip))
+        for peer in self._peers_in_order():
+            if prefix in peer.addresses:
+                return ip, peer
+        return ip, None
+
+    async def ping(self, target: str, by_relay: bool, timeout_ms: int) -> dict:
+        """Measure the way to a name or address. by_relay: ask the peer's own daemon by the relay, else by the tunnel.
+
+        Returns {"address", "name", "path", "region", "latency_ms"}. Raises BadWire, OSError.
+        """
+        ip, peer = self.find(target)
+        result = {"address": address.ip_text(ip), "name": peer.display_name() if peer else target, "region": 0}
+        if by_relay:
+            if peer is None:
+                raise BadWire("%s is no peer's own address; it can be asked through the tunnel only" % target)
+            result["latency_ms"], result["region"] = await self._ping_by_relay(peer, timeout_ms)
+            result["path"] = "relay " + self.links.relays.region_code(result["region"])
+            return result
+        if self.data_plane is None:
+            raise OSError(107, "the tunnel does not stand; run: wayhomectl up")
+        if len(ip) != 4:
+            raise BadWire("through the tunnel only IPv4 is asked so far; give the IPv4 address, or use --relay")
+        result["latency_ms"] = await icmp.ping(ip, timeout_ms)
+        result["path"] = "tunnel"
+        return result
+
+    async def _ping_by_relay(self, peer, timeout_ms: int) -> tuple:
+        waiting = self._pongs[peer.key] = [asyncio.Event(), 0, 0]
+        own = keys.public_of(self.state.node_private)
+        try:
+            started_ms = monotonic_ms()
+            while True:
+                left_ms = started_ms + timeout_ms - monotonic_ms()
+                if left_ms <= 0:
+                    raise OSError(110, "%s did not answer by the relay" % peer.display_name())
+                message = self._disco.ping(peer, own, random_bytes(12), random_bytes(24), monotonic_ms())
+                if not self.links.send(peer.key, peer.home_derp, message):
+                    raise OSError(113, "%s is at no relay that we know" % peer.display_name())
+                if await wait_for_event(waiting[0], min(left_ms, _PINGS_MS)):
+                    return waiting[1], waiting[2]
+        finally:
+            del self._pongs[peer.key]

@@ -1,0 +1,77 @@
+"""What we tell the coordinator: Hostinfo with NetInfo (control.md section 8.6), and the requests that carry it."""
+
+import json
+from binascii import hexlify
+
+import wayhomed
+from wayhomed.core.prefs import Prefs
+from wayhomed.port import const, runtime
+from wayhomed.port.crypto import sha256
+from wayhomed.wire import address, keys
+
+# Fixed by what we are: peers gate peer relay on 121, which a kernel WireGuard can't do (control.md section 11).
+CAPABILITY_VERSION = const(120)
+_ZERO_TIME = "0001-01-01T00:00:00Z"
+
+
+def hostinfo(prefs: Prefs, machine_public: bytes, home_region: int) -> dict:
+    """Return Hostinfo; home_region 0 leaves NetInfo out, which keeps what the coordinator has."""
+    system, release, machine = runtime.operating_system()
+    info = {
+        "IPNVersion": "wayhomed-" + wayhomed.__version__,
+        # A field that some servers want filled. Nothing is logged anywhere; it names this machine and no person.
+        "BackendLogID": hexlify(sha256(b"wayhomed log id" + machine_public)).decode(),
+        "OS": system,
+        "OSVersion": release,
+        "Machine": machine,
+        "Hostname": prefs.hostname or _label(runtime.hostname()),
+        "RoutableIPs": [address.prefix_text(prefix) for prefix in prefs.advertise_routes],
+        "NoLogsNoSupport": True,
+    }
+    if home_region:
+        info["NetInfo"] = {"PreferredDERP": home_region}
+    return info
+
+
+def _label(name: str) -> str:
+    """Return a machine's own name as a DNS label."""
+    name = name.split(".")[0].lower()
+    return "".join([c if c in "abcdefghijklmnopqrstuvwxyz0123456789-" else "-" for c in name]).strip("-")[:63]
+
+
+def register_body(
+    node_public: bytes, old_node_public: bytes, auth_key: str, followup: str, ephemeral: bool, info: dict
+) -> bytes:
+    """Return a RegisterRequest (control.md 5.1)."""
+    request = {
+        "Version": CAPABILITY_VERSION,
+        "NodeKey": keys.key_text(keys.NODE, node_public),
+        "OldNodeKey": keys.key_text(keys.NODE, old_node_public),
+        "NLKey": keys.key_text(keys.NETWORK_LOCK, keys.ZERO),
+        "Expiry": _ZERO_TIME,
+        "Followup": followup,
+        "Hostinfo": info,
+        "NodeKeySignature": None,
+    }
+    if auth_key:
+        request["Auth"] = {"AuthKey": auth_key}
+    if ephemeral:
+        request["Ephemeral"] = True
+    return json.dumps(request).encode()
+
+
+def map_body(node_public: bytes, disco_public: bytes, info: dict, stream: bool) -> bytes:
+    """Return a MapRequest (control.md 6): the poll, or a lite update. No Compress: a board has no zstd."""
+    request = {
+        "Version": CAPABILITY_VERSION,
+        "KeepAlive": True,
+        "NodeKey": keys.key_text(keys.NODE, node_public),
+        "DiscoKey": keys.key_text(keys.DISCO, disco_public),
+        "Hostinfo": info,
+        "Endpoints": [],
+        "EndpointTypes": [],
+        "Stream": stream,
+    }
+    if not stream:
+        request["OmitPeers"] = True
+    return json.dumps(request).encode()

@@ -1,0 +1,242 @@
+"""The local API: a unix socket, JSON lines, one request a connection. wayhomectl is its only client.
+
+    request   {"command": "up", ...}
+    answer    any number of {"progress": TEXT} (and {"auth_url": URL}), then {"result": {...}}
+              or {"error": TEXT, "next": TEXT}: what went wrong, and what to do
+
+Whoever may open the socket (0660: root and its group) may read; changing is for root and for the daemon's own user.
+"""
+
+import json
+
+from wayhomed.port import const, monotonic_ms, net, runtime
+from wayhomed.port.tasks import run_all, within
+from wayhomed.wire import address
+from wayhomed.wire.errors import BadWire
+
+from .control_session import Phase
+from .state import StateError
+
+SOCKET_MODE = 0o660
+_REQUEST_BYTES = const(65_536)
+_REQUEST_MS = const(5_000)
+_MAX_CONNECTIONS = const(16)
+_UP_MS = const(60_000)
+_LOGIN_MS = const(900_000)  # a person has to find a browser and a password
+_CHANGING = ("up", "down")
+
+
+class Refused(Exception):
+    """What the user asked for can't be done: why, and what to do next."""
+
+    def __init__(self, text: str, next_step: str):
+        super().__init__(text)
+        self.text = text
+        self.next_step = next_step
+
+
+class LocalApi:
+    """Serves a Board on one socket."""
+
+    def __init__(self, board, path: str):
+        """Raises OSError if the socket can't be made."""
+        self._board = board
+        self._listener = net.LocalListener(path, SOCKET_MODE)
+        self._connections = 0
+
+    async def run(self, create_task) -> None:
+        """Accept for ever. create_task starts a connection's task."""
+        tasks = []
+        try:
+            while True:
+                stream, credentials = await self._listener.accept()
+                tasks = [task for task in tasks if not task.done()]
+                if len(tasks) >= _MAX_CONNECTIONS:
+                    stream.close()
+                    continue
+                tasks.append(create_task(self._serve(stream, credentials[1])))
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._listener.close()
+
+    async def _serve(self, stream, uid: int) -> None:
+        try:
+            try:
+                request = await within(_REQUEST_MS, _read_request(stream), "the request")
+                # A client that hangs up takes its command's waiting with it, not what the command has changed.
+                await run_all(self._answer(stream, request, uid), _until_hung_up(stream))
+            except Refused as refusal:
+                await _send(stream, {"error": refusal.text, "next": refusal.next_step})
+            except BadWire as error:
+                await _send(stream, {"error": str(error), "next": "see wayhomectl --help"})
+        except OSError:
+            pass  # it hung up
+        finally:
+            stream.close()
+
+    async def _answer(self, stream, request: dict, uid: int) -> None:
+        command = request.get("command")
+        if command in _CHANGING and uid not in (0, runtime.user_id()):
+            raise Refused("only root may change the tunnel", "run it again with sudo")
+        if command == "status":
+            result = await self._board.status()
+        elif command == "routes":
+            result = await self._routes()
+        elif command == "ping":
+            result = await self._ping(request)
+        elif command == "log":
+            result = {"lines": self._board.log.lines()}
+        elif command == "up":
+            result = await self._up(stream, request)
+        elif command == "down":
+            result = await self._down()
+        else:
+            raise BadWire("there is no command " + repr(command)[:40])
+        await _send(stream, {"result": result})
+
+    async def _routes(self) -> dict:
+        status = await self._board.status()
+        node = self._board.netmap.node
+        approved = [] if node is None else _prefix_texts(node.allowed_ips + node.primary_routes)
+        return {
+            "advertised": [
+                {"prefix": text, "approved": text in approved} for text in status["prefs"]["AdvertiseRoutes"]
+            ],
+            "accepting": status["prefs"]["AcceptRoutes"],
+            "peers": [
+                {"prefix": prefix, "via": peer["name"], "used": prefix in status["tunnel"].get("routes", [])}
+                for peer in status["peers"]
+                for prefix in peer["routes"]
+            ],
+            "refused": status["tunnel"].get("refused", []),
+        }
+
+    async def _ping(self, request: dict) -> dict:
+        target, timeout_ms = request.get("target"), request.get("timeout_ms", 5_000)
+        if not isinstance(target, str) or not isinstance(timeout_ms, int) or not 0 < timeout_ms <= 60_000:
+            raise BadWire("a ping needs a target, and a timeout of up to 60 s")
+        by_relay = request.get("by_relay")
+        if by_relay is None:
+            _ip, peer = self._board.find(target)
+            by_relay = peer is not None
+        try:
+            return await self._board.ping(target, bool(by_relay), timeout_ms)
+        except OSError as error:
+            raise Refused(str(error.args[-1]), "see wayhomectl status: is the peer online, is the relay connected?")
+
+    async def _down(self) -> dict:
+        try:
+            self._board.change_prefs({"WantRunning": False})
+        except StateError as error:
+            raise Refused(str(error), "the tunnel still stands")
+        deadline_ms = monotonic_ms() + _UP_MS
+        while self._board.data_plane is not None and monotonic_ms() < deadline_ms:
+            await self._board.news(100)
+        return self._board.summary()
+
+    async def _up(self, stream, request: dict) -> dict:
+        board = self._board
+        fields = request.get("prefs") or {}
+        auth_key = request.get("auth_key") or ""
+        timeout_ms = request.get("timeout_ms")
+        if not isinstance(fields, dict) or not isinstance(auth_key, str) or len(auth_key) > 512:
+            raise BadWire("up: prefs is an object, auth_key a text")
+        if timeout_ms is not None and (not isinstance(timeout_ms, int) or not 0 < timeout_ms <= 86_400_000):
+            raise BadWire("up: the timeout is up to one day")
+        moved = "LoginServer" in fields and board.state.prefs.login_server != fields["LoginServer"]
+        fields = dict(fields)
+        fields["WantRunning"] = True
+        started_before = board.state.prefs.want_running
+        try:
+            board.change_prefs(fields)
+        except StateError as error:
+            raise Refused(str(error), "nothing was changed")
+        node = board.netmap.node
+        expired = board.state.registered and node is not None and node.is_expired(runtime.wall_clock_s())
+        if moved or expired or not started_before or board.session.phase != Phase.RUNNING:
+            board.session.login(
+                auth_key, request.get("ephemeral") is True, expired, request.get("accept_new_key") is True
+            )
+        await self._wait_until_up(stream, timeout_ms)
+        return board.summary()
+
+    async def _wait_until_up(self, stream, timeout_ms) -> None:
+        """Tell each step once as it is reached; return when packets can flow. Raises Refused."""
+        board = self._board
+        started_ms = monotonic_ms()
+        told = []
+        while True:
+            for step in _steps_reached(board):
+                if step not in told:
+                    told.append(step)
+                    key = "auth_url" if step.startswith("http") else "progress"
+                    await _send(stream, {key: step})
+            if board.is_up() and board.session.phase == Phase.RUNNING:
+                return
+            if board.session.phase == Phase.NEEDS_LOGIN and board.session.error and not board.session.auth_url:
+                raise Refused(board.session.error, "run wayhomectl up again once that is mended")
+            limit_ms = timeout_ms or (_LOGIN_MS if board.session.phase == Phase.NEEDS_LOGIN else _UP_MS)
+            left_ms = started_ms + limit_ms - monotonic_ms()
+            if left_ms <= 0:
+                problems = board.summary()["problems"]
+                raise Refused(
+                    "not up after %d s: %s" % (limit_ms // 1000, problems[0] if problems else "no answer so far"),
+                    "wayhomed goes on trying; look again with wayhomectl status",
+                )
+            await board.news(min(left_ms, 250))
+
+
+def _steps_reached(board) -> list:
+    """Return what `up` tells, in order: sentences, and the login URL itself while a person has to open it."""
+    session, steps = board.session, []
+    if session.phase in (Phase.CONNECTING, Phase.JOINING):
+        steps.append("connecting to " + board.state.prefs.login_server)
+    if session.phase == Phase.JOINING:
+        steps.append("joining")
+    if session.auth_url:
+        steps.append(session.auth_url)
+    if session.phase == Phase.NEEDS_APPROVAL:
+        steps.append("joined; an administrator has to approve this machine")
+    if session.phase == Phase.RUNNING:
+        node = board.netmap.node
+        steps.append("joined as " + node.display_name())
+        if board.applied:
+            steps.append("tunnel set up")
+        if board.links.relays.is_up(board.links.relays.home):
+            steps.append("relay connected")
+    for problem in (session.error, board.data_error):
+        if problem:
+            steps.append("not yet: " + problem)
+    return steps
+
+
+def _prefix_texts(prefixes: list) -> list:
+    return [address.prefix_text(prefix) for prefix in prefixes]
+
+
+async def _read_request(stream) -> dict:
+    received = b""
+    while b"\n" not in received:
+        data = await stream.read()
+        if not data:
+            raise OSError(104, "hung up")
+        received += data
+        if len(received) > _REQUEST_BYTES:
+            raise BadWire("a request of more than %d bytes" % _REQUEST_BYTES)
+    try:
+        request = json.loads(str(received[: received.find(b"\n")], "utf-8"))
+    except (ValueError, RuntimeError):
+        raise BadWire("a request is one line of JSON")
+    if not isinstance(request, dict):
+        raise BadWire("a request is a JSON object")
+    return request
+
+
+async def _until_hung_up(stream) -> None:
+    while await stream.read():
+        pass
+
+
+async def _send(stream, message: dict) -> None:
+    await stream.write(json.dumps(message).encode() + b"\n")

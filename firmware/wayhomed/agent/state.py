@@ -1,0 +1,156 @@
+"""What outlives the process: keys, settings, the last netmap. One directory (0700), files 0600, replaced atomically.
+
+state.json    machine key, node key, the node key that is being registered, the coordinator's key, settings
+netmap.json   the last netmap, so that a restart with no coordinator in reach comes up working; may be lost
+lock          held while a daemon uses the directory
+"""
+
+import json
+
+from wayhomed.core import prefs as preferences
+from wayhomed.core.netmap import MAX_MESSAGE_BYTES, Netmap, decode_response
+from wayhomed.port import random_bytes, runtime
+from wayhomed.wire import keys
+from wayhomed.wire.errors import BadWire
+
+VERSION = 1
+_STATE_BYTES = 1_048_576
+_REASONS = {
+    1: "not permitted",
+    2: "no such directory",
+    13: "permission denied",
+    20: "a part of its path is a file",
+    27: "a file in it is too large",
+    28: "the disk is full",
+    30: "the file system is read-only",
+    122: "the disk quota is used up",
+}
+
+
+class StateError(Exception):
+    """The state directory can't be used; the text says why and what to do. Nothing in it was changed."""
+
+
+def reason(error: OSError) -> str:
+    """Return in words why a file operation failed."""
+    return _REASONS.get(error.errno, str(error))
+
+
+class State:
+    """The daemon's memory. Keys are raw private keys.
+
+    node_private is what the tunnels use. next_node_private, if not None, is being registered to replace it: it is saved
+    before the coordinator hears of it, so that no crash can lose a key that the coordinator already knows.
+    """
+
+    def __init__(self, directory: str):
+        self._directory = directory.rstrip("/") or "/"
+        self._lock = None
+        self.machine_private = b""
+        self.node_private = b""
+        self.next_node_private = None
+        self.server_key = None
+        self.registered = False
+        self.prefs = preferences.Prefs()
+
+    def open(self) -> None:
+        """Read what is there; at the very first start make the keys. Raises StateError."""
+        try:
+            runtime.make_directory(self._directory, 0o700)
+            self._lock = runtime.lock_file(self._directory + "/lock")
+            data = runtime.read_file(self._directory + "/state.json", _STATE_BYTES)
+        except OSError as error:
+            raise StateError(
+                "the state directory %s can't be used: %s; run wayhomed as root or name another one with --state"
+                % (self._directory, reason(error))
+            )
+        if self._lock is None:
+            raise StateError(
+                "another wayhomed uses the state directory %s; stop it, or name another one with --state"
+                % self._directory
+            )
+        if data is None:
+            self.machine_private = keys.new_private(random_bytes(32))
+            self.node_private = keys.new_private(random_bytes(32))
+            self.save()
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        damaged = "%s/state.json is damaged (%s); restore it from a backup, or move it away to join anew"
+        try:
+            fields = json.loads(str(data, "utf-8"))
+        except (ValueError, RuntimeError):
+            raise StateError(damaged % (self._directory, "it is not JSON"))
+        if not isinstance(fields, dict) or not isinstance(fields.get("Version"), int):
+            raise StateError(damaged % (self._directory, "it has no version"))
+        if fields["Version"] > VERSION:
+            raise StateError(
+                "the state in %s was written by a newer wayhomed (format %d, this one knows %d); "
+                "install that version again, or name another directory with --state"
+                % (self._directory, fields["Version"], VERSION)
+            )
+        try:
+            self.machine_private = _private(fields, "MachineKey")
+            self.node_private = _private(fields, "NodeKey")
+            self.next_node_private = _private(fields, "NextNodeKey") if fields.get("NextNodeKey") else None
+            server_key = fields.get("ServerKey")
+            self.server_key = keys.key_from_text(keys.MACHINE, server_key) if server_key else None
+            self.registered = fields.get("Registered") is True
+            self.prefs = preferences.changed(preferences.Prefs(), fields.get("Prefs") or {})
+        except BadWire as error:
+            raise StateError(damaged % (self._directory, str(error)))
+
+    def save(self) -> None:
+        """Write keys and settings. Raises StateError; what was there before is then still there."""
+        fields = {
+            "Version": VERSION,
+            "MachineKey": keys.key_text(keys.PRIVATE, self.machine_private),
+            "NodeKey": keys.key_text(keys.PRIVATE, self.node_private),
+            "Registered": self.registered,
+            "Prefs": self.prefs.as_json(),
+        }
+        if self.next_node_private:
+            fields["NextNodeKey"] = keys.key_text(keys.PRIVATE, self.next_node_private)
+        if self.server_key:
+            fields["ServerKey"] = keys.key_text(keys.MACHINE, self.server_key)
+        self._write("/state.json", fields)
+
+    def save_netmap(self, fields: dict) -> None:
+        """Write a netmap (Netmap.as_json). Raises StateError; the last one saved is then still there."""
+        self._write("/netmap.json", fields)
+
+    def load_netmap(self):
+        """Return the Netmap last saved, or None if there is none that can be used."""
+        try:
+            data = runtime.read_file(self._directory + "/netmap.json", MAX_MESSAGE_BYTES)
+        except OSError:
+            return None
+        if data is None:
+            return None
+        netmap = Netmap()
+        try:
+            netmap.apply(decode_response(data))
+        except BadWire:
+            return None
+        return netmap
+
+    def forget_netmap(self) -> None:
+        """Remove the saved netmap: it belongs to another coordinator, or to a key that is no more."""
+        try:
+            runtime.remove_file(self._directory + "/netmap.json")
+        except OSError as error:
+            raise StateError("the old netmap can't be removed: " + reason(error))
+
+    def _write(self, name: str, fields: dict) -> None:
+        try:
+            runtime.write_file(self._directory + name, json.dumps(fields).encode(), 0o600)
+        except OSError as error:
+            raise StateError(
+                "%s%s can't be written: %s; make room or mend the disk, nothing was lost so far"
+                % (self._directory, name, reason(error))
+            )
+
+
+def _private(fields: dict, name: str) -> bytes:
+    return keys.key_from_text(keys.PRIVATE, fields.get(name) or "")

@@ -1,0 +1,97 @@
+"""What the board's owner wants: the settings of `wayhomectl up`."""
+
+from wayhomed.core import server_url
+from wayhomed.wire import address
+from wayhomed.wire.errors import BadWire
+
+MAX_ROUTES = 256
+_LABEL = "abcdefghijklmnopqrstuvwxyz0123456789-"
+
+
+class Prefs:
+    """login_server: URL, "" before the first `up`; hostname: "" = the machine's own; advertise_routes: prefixes
+    (ip bytes, length); accept_routes: take other routers' prefixes; snat: LAN devices see the board's address;
+    want_running: False after `down`.
+    """
+
+    def __init__(self):
+        self.login_server = ""
+        self.hostname = ""
+        self.advertise_routes = []
+        self.accept_routes = False
+        self.snat = True
+        self.want_running = False
+
+    def as_json(self) -> dict:
+        return {
+            "LoginServer": self.login_server,
+            "Hostname": self.hostname,
+            "AdvertiseRoutes": [address.prefix_text(prefix) for prefix in self.advertise_routes],
+            "AcceptRoutes": self.accept_routes,
+            "SNAT": self.snat,
+            "WantRunning": self.want_running,
+        }
+
+
+def changed(prefs: Prefs, fields: dict) -> Prefs:
+    """Return new Prefs: the old ones with those fields replaced that are named. Raises BadWire with a text for the user."""
+    made = Prefs()
+    for name in prefs.__dict__:
+        setattr(made, name, getattr(prefs, name))
+    for name in fields:
+        value = fields[name]
+        if name == "LoginServer":
+            made.login_server = "" if value == "" else server_url.text_of(server_url.parse(_text(name, value)))
+        elif name == "Hostname":
+            made.hostname = _hostname(_text(name, value))
+        elif name == "AdvertiseRoutes":
+            made.advertise_routes = _routes(value)
+        elif name == "AcceptRoutes":
+            made.accept_routes = _flag(name, value)
+        elif name == "SNAT":
+            made.snat = _flag(name, value)
+        elif name == "WantRunning":
+            made.want_running = _flag(name, value)
+        else:
+            raise BadWire("no such setting: " + name[:40])
+    return made
+
+
+def _text(name: str, value) -> str:
+    if not isinstance(value, str) or len(value) > 1024:
+        raise BadWire(name + " is a text")
+    return value
+
+
+def _flag(name: str, value) -> bool:
+    if value is not True and value is not False:
+        raise BadWire(name + " is true or false")
+    return value
+
+
+def _hostname(text: str) -> str:
+    if not text:
+        return ""
+    text = text.lower()
+    if len(text) > 63 or text[0] == "-" or text[-1] == "-":
+        raise BadWire("a hostname has at most 63 letters, digits and hyphens, no hyphen at its ends: " + text[:70])
+    for character in text:
+        if character not in _LABEL:
+            raise BadWire("a hostname has letters, digits and hyphens only, not " + repr(character))
+    return text
+
+
+def _routes(value) -> list:
+    if not isinstance(value, list):
+        raise BadWire("AdvertiseRoutes is a list of prefixes")
+    if len(value) > MAX_ROUTES:
+        raise BadWire("more than %d routes" % MAX_ROUTES)
+    routes = []
+    for text in value:
+        try:
+            prefix = address.prefix_from_text(_text("a route", text))
+        except BadWire as error:
+            raise BadWire("the route " + repr(text)[:60] + ": " + str(error) + "; write it as 192.168.1.0/24")
+        if prefix not in routes:
+            routes.append(prefix)
+    return routes

@@ -1,0 +1,299 @@
+"""Sockets and waiting, TLS, name lookup, local sockets on CPython."""
+
+import asyncio
+import os
+import socket
+import ssl
+import struct
+
+from .crypto import same_bytes, sha256
+from .tasks import within
+
+_READ_BYTES = 65536
+_SO_MARK = 36
+_SO_PEERCRED = 17
+# A peer that vanished without a word is noticed after 30 + 3 * 10 s; unsent data gives up after 20 s (RFC 5482).
+_KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3), (18, 20_000))
+_LISTEN_BACKLOG = 8
+
+
+class TlsRefused(OSError):
+    """The other side's certificate is not the one due, or it speaks no TLS."""
+
+    def __init__(self, text):
+        super().__init__(1, text)
+
+
+class Stream:
+    """A connected TCP or local socket."""
+
+    def __init__(self, connected: socket.socket):
+        self._socket = connected
+        self._loop = asyncio.get_running_loop()
+
+    async def read(self, limit: int = _READ_BYTES) -> bytes:
+        """Return what has come, at most `limit` bytes; b"" at the end of the stream."""
+        return await self._loop.sock_recv(self._socket, limit)
+
+    async def write(self, data: bytes) -> None:
+        """Hand all of it to the kernel, waiting while its buffer is full."""
+        await self._loop.sock_sendall(self._socket, data)
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._socket.close()
+
+
+class TlsStream:
+    """TLS over a Stream, with the bytes moved by hand: the waiting is on the raw socket alone."""
+
+    def __init__(self, below: Stream, context: ssl.SSLContext, server_name: str):
+        self._below = below
+        self._arrived = ssl.MemoryBIO()
+        self._leaving = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=server_name)
+        self._one_writer = asyncio.Lock()
+
+    async def handshake(self) -> None:
+        try:
+            await self._carry(self._tls.do_handshake)
+        except ssl.SSLCertVerificationError as error:
+            raise TlsRefused(error.verify_message or str(error)) from None
+        except ssl.SSLError as error:
+            raise TlsRefused(str(error.reason or error)) from None
+
+    def certificate(self) -> bytes:
+        """Return the other side's certificate, DER."""
+        return self._tls.getpeercert(binary_form=True) or b""
+
+    def certificate_names(self) -> list:
+        """Return the DNS names in a certificate that was verified."""
+        names = (self._tls.getpeercert() or {}).get("subjectAltName", ())
+        return [value for kind, value in names if kind == "DNS"]
+
+    async def read(self, limit: int = _READ_BYTES) -> bytes:
+        try:
+            return await self._carry(lambda: self._tls.read(limit))
+        except ssl.SSLZeroReturnError:
+            return b""
+        except ssl.SSLError as error:
+            raise OSError(71, "TLS: " + str(error.reason or error)) from None
+
+    async def write(self, data: bytes) -> None:
+        self._tls.write(data)
+        await self._flush()
+
+    async def _carry(self, step):
+        while True:
+            try:
+                result = step()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                data = await self._below.read()
+                if data:
+                    self._arrived.write(data)
+                else:
+                    # without TLS's own goodbye: whoever reads knows by its framing whether all has come
+                    self._arrived.write_eof()
+                    if self._tls.version() is None:
+                        raise OSError(104, "the connection ended in the TLS handshake") from None
+                    return b""
+            else:
+                if self._leaving.pending:
+                    await self._flush()
+                return result
+
+    async def _flush(self) -> None:
+        async with self._one_writer:
+            while self._leaving.pending:
+                await self._below.write(self._leaving.read(_READ_BYTES))
+
+    def close(self) -> None:
+        self._below.close()
+
+
+async def resolve(host: str, timeout_ms: int) -> list:
+    """Return the addresses (4 or 16 bytes each) of a name, or of an address as text, in the system's order."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            return [socket.inet_pton(family, host)]
+        except OSError:
+            pass
+    loop = asyncio.get_running_loop()
+    lookup = loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    try:
+        found = await within(timeout_ms, lookup, "looking up " + host)
+    except socket.gaierror as error:
+        raise OSError(error.errno, "no address for " + host + ": " + str(error.strerror)) from None
+    except UnicodeError:
+        raise OSError(22, "not a host name: " + host[:80]) from None
+    addresses = []
+    for family, _type, _protocol, _name, where in found:
+        ip = socket.inet_pton(family, where[0].split("%")[0])
+        if ip not in addresses:
+            addresses.append(ip)
+    return addresses
+
+
+async def connect_tcp(ip: bytes, port: int, timeout_ms: int, mark: int) -> Stream:
+    """Return a connected stream. mark: the fwmark by which policy routing keeps it out of the tunnel; 0 = none."""
+    family = socket.AF_INET if len(ip) == 4 else socket.AF_INET6
+    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        made.setblocking(False)
+        # Small requests must not wait for the acknowledgement of the one before.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEP_ALIVE:
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+        if mark:
+            made.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+        where = (socket.inet_ntop(family, ip), port)
+        await within(timeout_ms, asyncio.get_running_loop().sock_connect(made, where), f"connecting to {where[0]}")
+    except BaseException:
+        made.close()
+        raise
+    return Stream(made)
+
+
+_authorities = None
+
+
+def _authority_context() -> ssl.SSLContext:
+    # Made once: reading the system's authorities takes 30 ms and 1 MB.
+    global _authorities
+    if _authorities is None:
+        _authorities = ssl.create_default_context()
+    return _authorities
+
+
+async def tls_by_authorities(below: Stream, server_name: str, certificate_name: str = "") -> TlsStream:
+    """Start TLS; the certificate must come from the system's authorities and name server_name.
+
+    certificate_name, if given, is the name due in the certificate instead, while server_name is still what we ask for.
+    """
+    context = _authority_context()
+    if certificate_name and certificate_name != server_name:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+    stream = TlsStream(below, context, server_name)
+    await stream.handshake()
+    if certificate_name and not _names_match(stream.certificate_names(), certificate_name):
+        raise TlsRefused("the certificate is not for " + certificate_name)
+    return stream
+
+
+def _names_match(names: list, wanted: str) -> bool:
+    """Match a host name as RFC 6125 section 6.4 has it: a star stands for the whole first label, nothing more."""
+    wanted = wanted.lower().rstrip(".")
+    for name in names:
+        name = name.lower()
+        if name == wanted or (name.startswith("*.") and "." in wanted and name[1:] == wanted[wanted.index(".") :]):
+            return True
+    return False
+
+
+def _context_without_authorities() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def tls_by_pin(below: Stream, server_name: str, pin: bytes) -> TlsStream:
+    """Start TLS; the certificate's DER must have this SHA-256.
+
+    Dates and names in it are not looked at: the pin names this one certificate, it came by a trusted way, and a board
+    without a battery may have no idea what day it is.
+    """
+    stream = TlsStream(below, _context_without_authorities(), server_name)
+    await stream.handshake()
+    if not same_bytes(sha256(stream.certificate()), pin):
+        raise TlsRefused("the certificate is not the one that the relay map pins")
+    return stream
+
+
+async def tls_unverified(below: Stream, server_name: str) -> TlsStream:
+    """Start TLS with whoever answers; for tests alone."""
+    stream = TlsStream(below, _context_without_authorities(), server_name)
+    await stream.handshake()
+    return stream
+
+
+def own_addresses() -> list:
+    """Return the machine's names for itself in the address family of its default routes; empty without a network.
+
+    No packet is sent: connecting a datagram socket only asks for a route.
+    """
+    found = []
+    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((far, 9))
+                found.append(socket.inet_pton(family, probe.getsockname()[0]))
+            except OSError:
+                pass
+    return found
+
+
+class LocalListener:
+    """A unix socket that others connect to; its file carries the mode given."""
+
+    def __init__(self, path: str, mode: int):
+        """Raises OSError; EADDRINUSE (98) if a process already answers there. A dead process's socket is replaced."""
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            if _answers(path):
+                raise OSError(98, path + " is in use by a running process")
+            if os.path.exists(path):
+                os.unlink(path)
+            # Nobody may connect in the moment between bind and chmod.
+            before = os.umask(0o177)
+            try:
+                self._socket.bind(path)
+            finally:
+                os.umask(before)
+            os.chmod(path, mode)
+            self._socket.listen(_LISTEN_BACKLOG)
+            self._socket.setblocking(False)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    async def accept(self) -> tuple:
+        """Return (stream, (pid, uid, gid)) of the next process that connects."""
+        connected, _address = await asyncio.get_running_loop().sock_accept(self._socket)
+        connected.setblocking(False)
+        credentials = connected.getsockopt(socket.SOL_SOCKET, _SO_PEERCRED, 12)
+        return Stream(connected), struct.unpack("iII", credentials)
+
+    def close(self) -> None:
+        self._socket.close()
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            pass
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
+
+
+async def connect_local(path: str) -> Stream:
+    """Return a stream to the process that listens at the unix socket."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    made.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(made, path)
+    except BaseException:
+        made.close()
+        raise
+    return Stream(made)

@@ -1,0 +1,93 @@
+"""Tasks and time limits, on what both Pythons' asyncio have in common.
+
+Absent under MicroPython: TaskGroup, Queue, timeout(), shield. `asyncio.sleep()` is a shared singleton there, hence
+sleep_ms() here.
+"""
+
+import asyncio
+
+_TIMED_OUT = 110  # ETIMEDOUT
+
+
+async def sleep_ms(milliseconds: int) -> None:
+    """Do nothing for a while."""
+    await asyncio.sleep(milliseconds / 1000)
+
+
+async def within(timeout_ms: int, coroutine, what: str):
+    """Return the coroutine's result; OSError (ETIMEDOUT) naming `what` when it takes longer, the coroutine cancelled."""
+    try:
+        return await asyncio.wait_for(coroutine, timeout_ms / 1000)
+    except asyncio.TimeoutError:
+        raise OSError(_TIMED_OUT, what + ": no answer within " + str(timeout_ms // 1000) + " s")
+
+
+async def wait_for_event(event, timeout_ms: int) -> bool:
+    """Wait until the event is set; False if the time ran out first."""
+    try:
+        await asyncio.wait_for(event.wait(), timeout_ms / 1000)
+    except asyncio.TimeoutError:
+        return False
+    return True
+
+
+async def run_all(*coroutines) -> None:
+    """Run all at once until the first of them ends or fails; end the others; raise what the first one raised.
+
+    The board's task group: leaving it ends every task that was started in it, also when it is cancelled from outside.
+    """
+    ended = asyncio.Event()
+    outcome = []
+
+    async def watch(coroutine):
+        try:
+            await coroutine
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            outcome.append(error)
+        ended.set()
+
+    tasks = [asyncio.create_task(watch(coroutine)) for coroutine in coroutines]
+    try:
+        await ended.wait()
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            try:
+                await task
+            except asyncio.CancelledError:
+                pass
+    if outcome:
+        raise outcome[0]
+
+
+class Mailbox:
+    """A bounded queue with one reader; when full, the oldest is dropped (for packets the newest is worth more)."""
+
+    def __init__(self, limit: int):
+        self._limit = limit
+        self._items = []
+        self._filled = asyncio.Event()
+        self.dropped = 0
+
+    def put(self, item) -> None:
+        if len(self._items) >= self._limit:
+            self._items.pop(0)
+            self.dropped += 1
+        self._items.append(item)
+        self._filled.set()
+
+    async def take_all(self) -> list:
+        """Return all that is there, oldest first, waiting for at least one."""
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
+        items, self._items = self._items, []
+        return items
+
+    def take_now(self) -> list:
+        """Return all that is there, perhaps nothing."""
+        items, self._items = self._items, []
+        return items
