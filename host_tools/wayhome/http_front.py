@@ -18,7 +18,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import h11
 
@@ -206,9 +206,9 @@ class _Connection(asyncio.Protocol):
     # from the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._link = transport
-        name = transport.get_extra_info("peername")
+        # uvloop's TLS transport is one in all but inheritance
+        self._link = cast(asyncio.Transport, transport)
+        name = self._link.get_extra_info("peername")
         if isinstance(name, tuple):
             self.peer = (str(name[0]).removeprefix("::ffff:"), int(name[1]))
         if not self._front._arrived(self):
