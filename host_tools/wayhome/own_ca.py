@@ -60,12 +60,6 @@ def prepare(directory: Path, host: str, now: datetime | None = None) -> OwnCa:
     return OwnCa(paths.authority, paths.certificate, paths.key, made)
 
 
-def pin(certificate: Path) -> str:
-    """Return the CertName that pins a certificate in a relay map. Source: protocol reference, DERP section 7."""
-    loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
-    return "sha256-raw:" + loaded.fingerprint(hashes.SHA256()).hex()
-
-
 def _new_authority(now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Wayhome own CA")])

@@ -253,10 +253,14 @@ class Service:
         self._undo.append(self.relay.close)
         if tls is not None:
             # Nothing to pin with files: a public authority stands behind them. Our own CA's is known to nobody else.
-            pin = own_ca.pin(settings.state / "server.crt") if settings.own_ca else ""
+            pin = certificate.pin_of(settings.state / "server.crt") if settings.own_ca else ""
             return _RelayTls(tls, pin, own_listener=False)
-        made = certificate.load_or_make(settings.state, self.relay_host)
-        return _RelayTls(made.context, made.pin, own_listener=True)
+        own = certificate.load_or_make(settings.state, self.relay_host)
+        note = own.renewal_note()
+        if note:
+            log.warning("%s", note)
+        context = certificate.server_context(own.certificate, own.key, self.relay.public_key)
+        return _RelayTls(context, own.pin, own_listener=True)
 
     @property
     def relay_host(self) -> str:

@@ -11,7 +11,7 @@ import json
 import secrets
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import zstandard
 
@@ -254,9 +254,9 @@ class ControlClient(asyncio.Protocol):
     # from the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(control.encode_upgrade_request("coordinator", self._initiator.message))
+        # uvloop's transports are ones in all but inheritance
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(control.encode_upgrade_request("coordinator", self._initiator.message))
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -66,6 +66,7 @@ def serve(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     port = parse_url(url).port
     settings = ServeSettings(
         state=(state or default_state_directory(os.environ, os.getuid())).absolute(),

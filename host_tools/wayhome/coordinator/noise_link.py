@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from wayhomed.wire import control, noise
 from wayhomed.wire.errors import BadWire
@@ -227,8 +227,8 @@ class NoiseLink(asyncio.Protocol):
     # from the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are ones in all but inheritance
+        self._transport = cast(asyncio.Transport, transport)
         self._links.open.add(self)
         self._links.counters.sessions += 1
 
