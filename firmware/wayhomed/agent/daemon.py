@@ -278,7 +278,9 @@ class Board:
                     self._node_private_in_use = self.state.node_private
                     await data_plane.set_private_key(self._node_private_in_use)
                 facts = data_plane.facts(self._remotes(), self._trusted_now_s())
-                plan = planning.plan(self.netmap, self.state.prefs, facts)
+                prefs = self.state.prefs
+                wishes = planning.Preferences(prefs.advertise_routes, prefs.accept_routes, prefs.snat)
+                plan = planning.plan(self.netmap, wishes, facts)
                 await data_plane.apply(plan)
             for problem in plan.problems:
                 self.log.warning("netmap: " + problem)

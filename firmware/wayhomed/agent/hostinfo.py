@@ -3,11 +3,12 @@
 import json
 from binascii import hexlify
 
-import wayhomed
 from wayhomed.core.prefs import Prefs
 from wayhomed.port import const, runtime
 from wayhomed.port.crypto import sha256
 from wayhomed.wire import address, keys
+
+from .version import VERSION
 
 # Fixed by what we are: peers gate peer relay on 121, which a kernel WireGuard can't do (control.md section 11).
 CAPABILITY_VERSION = const(120)
@@ -18,7 +19,7 @@ def hostinfo(prefs: Prefs, machine_public: bytes, home_region: int) -> dict:
     """Return Hostinfo; home_region 0 leaves NetInfo out, which keeps what the coordinator has."""
     system, release, machine = runtime.operating_system()
     info = {
-        "IPNVersion": "wayhomed-" + wayhomed.__version__,
+        "IPNVersion": "wayhomed-" + VERSION,
         # A field that some servers want filled. Nothing is logged anywhere; it names this machine and no person.
         "BackendLogID": hexlify(sha256(b"wayhomed log id" + machine_public)).decode(),
         "OS": system,

@@ -242,7 +242,7 @@ class RelayLinks:
             frames = decoder.feed(data)
 
     async def _watch(self, region_id: int) -> None:
-        """Raise once the relay has been silent for too long; a time limit on each read would cost more than the read."""
+        """Raise once the relay was silent for too long; a time limit on each read would cost more than the read."""
         while True:
             silent_ms = monotonic_ms() - self._heard_ms[region_id]
             if silent_ms >= _SILENCE_MS:

@@ -34,7 +34,7 @@ class Prefs:
 
 
 def changed(prefs: Prefs, fields: dict) -> Prefs:
-    """Return new Prefs: the old ones with those fields replaced that are named. Raises BadWire with a text for the user."""
+    """Return new Prefs: the old with those fields replaced that are named. Raises BadWire with a text for the user."""
     made = Prefs()
     for name in prefs.__dict__:
         setattr(made, name, getattr(prefs, name))

@@ -15,7 +15,7 @@ async def sleep_ms(milliseconds: int) -> None:
 
 
 async def within(timeout_ms: int, coroutine, what: str):
-    """Return the coroutine's result; OSError (ETIMEDOUT) naming `what` when it takes longer, the coroutine cancelled."""
+    """Return the coroutine's result; when it takes longer, cancel it and raise OSError (ETIMEDOUT) naming `what`."""
     try:
         return await asyncio.wait_for(coroutine, timeout_ms / 1000)
     except asyncio.TimeoutError:

@@ -1,0 +1,3 @@
+"""Which wayhomed this is."""
+
+VERSION = "0.1.0"
