@@ -2,9 +2,9 @@
 
 import typer
 
-from . import key, node, publish, route, user
+from . import key, node, publish, route, status, user
 
 
 def register(app: typer.Typer) -> None:
-    for commands in (user, key, node, route, publish):
+    for commands in (status, user, key, node, route, publish):
         commands.register(app)

@@ -21,7 +21,7 @@ class User:
 
 @dataclass(frozen=True)
 class Key:
-    """An auth key. state is "valid", "used", "expired" or "revoked"; key, the secret, is in the answer to create only."""
+    """An auth key. state: "valid", "used", "expired" or "revoked"; key: the secret, in the answer to create only."""
 
     id: int
     user: str | None
@@ -87,6 +87,19 @@ class Published:
     addresses: list[str]
     targets: list[str]
     ports: list[str]
+
+
+@dataclass(frozen=True)
+class Status:
+    """waiting: devices that wait to be let in. The server adds more, which --json shows."""
+
+    version: str
+    suffix: str
+    users: int
+    nodes: int
+    online: int
+    waiting: int
+    url: str = ""
 
 
 def read(answer: object, shape: type[Answer]) -> Answer:

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "wayhome publish nas --via board 192.168.1.10",
-            "wayhome publish printer --via board 192.168.1.20 --port tcp:631 --port tcp:9100",
+            "wayhome publish printer --via board 192.168.1.20 --port tcp:631",
             "wayhome publish list",
         )
     )(publish)

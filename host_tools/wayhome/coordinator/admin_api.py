@@ -166,6 +166,7 @@ class _Handlers:
                 "users": len(registry.users),
                 "nodes": len(registry.nodes),
                 "online": sum(registry.is_online(node_id) for node_id in registry.nodes),
+                "waiting": len(registry.logins),
                 **self._extra(),
             }
         )
