@@ -43,3 +43,18 @@ async def generate_204(request: web.Request) -> web.Response:
     if _CHALLENGE.fullmatch(challenge):
         response.headers["X-Tailscale-Response"] = f"response {challenge}"
     return response
+
+
+def routes_of_a_relay_alone() -> list[web.RouteDef]:
+    """Return what a person or a search engine finds at a relay that stands alone."""
+    return [web.get("/", home), web.get("/robots.txt", robots)]
+
+
+async def home(request: web.Request) -> web.Response:
+    del request
+    return web.Response(text="This is a relay of a private mesh. There is nothing to see here.\n")
+
+
+async def robots(request: web.Request) -> web.Response:
+    del request
+    return web.Response(text="User-agent: *\nDisallow: /\n")

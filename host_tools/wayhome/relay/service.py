@@ -12,18 +12,22 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from wayhomed.wire import derp
 from wayhomed.wire.keys import NODE, key_text, public_of, short
 
 from ..http_front import Refused, UpgradeRequest
+from . import websocket
 from .core import NoRoom, RelayCore, Session, State
 from .settings import RelaySettings
 
 log = logging.getLogger(__name__)
 
 Admit = Callable[[bytes, str], Awaitable[str | None]]
+
+# Where http_front shall hand connections to Relay.upgrade.
+UPGRADES = (("/derp", "derp"), ("/derp", "websocket"))
 
 _WRITE_AT_ONCE_BYTES = 64 * 1024
 # After the relay has ended a connection, so long may its last bytes take.
@@ -57,9 +61,17 @@ class Relay:
         self._timer: asyncio.TimerHandle | None = None
 
     def upgrade(self, request: UpgradeRequest, transport: asyncio.Transport) -> asyncio.Protocol:
-        """Take over a connection that asked for `Upgrade: DERP`. Raises Refused. Fits http_front.UpgradeHandler."""
+        """Take over a connection that asked for DERP. Raises Refused. Fits http_front.UpgradeHandler.
+
+        Register it for both (path, upgrade) in UPGRADES.
+        """
         if request.method != "GET":
             raise Refused(405, "DERP begins with GET")
+        if request.headers.get("upgrade", "").lower() == "websocket" and websocket.wants_derp(request):
+            answer = websocket.answer_to(request)
+            carrier = websocket.WebSocketCarrier(self.new_connection(request))
+            transport.write(answer)
+            return carrier
         answer = b""
         if request.headers.get("derp-fast-start") != "1":
             answer = derp.encode_upgrade_response(self.public_key)
@@ -168,10 +180,10 @@ class DerpConnection(asyncio.Protocol):
     # --- from the transport ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=self._relay.settings.write_buffer_bytes)
-        _tune(transport.get_extra_info("socket"))
+        # uvloop's TLS transport is one in all but inheritance.
+        self._transport = link = cast(asyncio.Transport, transport)
+        link.set_write_buffer_limits(high=self._relay.settings.write_buffer_bytes)
+        _tune(link.get_extra_info("socket"))
         self.write_ready()
 
     def data_received(self, data: bytes) -> None:
