@@ -22,10 +22,16 @@ async function look() {
 
 // Browsers offer the clipboard on https and localhost only; elsewhere the command is selected by hand.
 if (navigator.clipboard) {
+  const command = document.getElementById("command");
   copy.hidden = false;
   copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(document.getElementById("command").textContent);
-    copy.textContent = "Copied";
+    try {
+      await navigator.clipboard.writeText(command.textContent);
+      copy.textContent = "Copied";
+    } catch {
+      // the browser won't let us: leave the command selected, one key away from being copied
+      getSelection().selectAllChildren(command);
+    }
   });
 }
 setTimeout(look, INTERVAL_MS);
