@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.leftovers import nothing_of_a_lab_is_left_behind  # noqa: F401
 from wayhome.images import micropython
 from wayhome.images.apt_root import NoDebianMirror
 

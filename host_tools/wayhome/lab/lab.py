@@ -88,7 +88,7 @@ class Lab:
             if lifeline >= 0:
                 os.close(lifeline)
             if made.keeper is not None:
-                made.keeper.kill()
+                record.end(made.keeper)
             record.remove(made)
             raise
         return lab
@@ -150,9 +150,10 @@ class Lab:
                 _end_others(self.keeper)
             _end(self._processes)
         finally:
-            self.keeper.kill()
+            self.keeper.send(signal.SIGKILL)
             for process in self._processes:
                 process.wait()
+            record.end(self.keeper)
             if self._lifeline is not None:
                 os.close(self._lifeline)
             record.remove(self.record)
@@ -306,21 +307,9 @@ def _end(processes: "Sequence[subprocess.Popen[Any]]") -> None:
 
 def _end_others(keeper: Process) -> None:
     """SIGTERM every process of the lab that other programs have started, and give them time to end."""
-    try:
-        inside = os.readlink(f"/proc/{keeper.pid}/ns/pid")
-    except OSError:
-        return  # it is gone, and all of them with it
-    asked = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == keeper.pid:
-            continue
-        try:
-            if os.readlink(entry / "ns/pid") == inside:
-                process = Process.of(int(entry.name))
-                process.send(signal.SIGTERM)
-                asked.append(process)
-        except OSError:
-            continue  # it has just ended
+    asked = record.processes_of(keeper)
+    for process in asked:
+        process.send(signal.SIGTERM)
     deadline = time.monotonic() + _END_SECONDS
     while any(process.is_running() for process in asked) and time.monotonic() < deadline:
         time.sleep(0.02)

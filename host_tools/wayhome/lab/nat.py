@@ -46,6 +46,7 @@ class NatKind:
     ports: Ports
     title: str
     remembers: bool = True  # keeps the tables described above; without them conntrack alone decides
+    filters_ipv6: bool = True  # whether uninvited IPv6 stops here: at homes it does, at carriers it passes
 
 
 _INDEPENDENT = Behaviour.ENDPOINT_INDEPENDENT
@@ -61,8 +62,15 @@ KINDS = {
         NatKind("port-restricted", _INDEPENDENT, _BY_ENDPOINT, Ports.PRESERVED, "known endpoints may answer"),
         NatKind("symmetric", _BY_ENDPOINT, _BY_ENDPOINT, Ports.RANDOM, "a new port a destination", remembers=False),
         # RFC 6888 REQ-1 asks a carrier for endpoint-independent mapping; with many customers no port can be kept.
-        NatKind("carrier", _INDEPENDENT, _BY_ENDPOINT, Ports.HASHED, "a carrier's NAT"),
-        NatKind("carrier-open", _INDEPENDENT, _INDEPENDENT, Ports.HASHED, "a carrier's NAT, anybody may answer"),
+        NatKind("carrier", _INDEPENDENT, _BY_ENDPOINT, Ports.HASHED, "a carrier's NAT", filters_ipv6=False),
+        NatKind(
+            "carrier-open",
+            _INDEPENDENT,
+            _INDEPENDENT,
+            Ports.HASHED,
+            "a carrier's NAT, anybody may answer",
+            filters_ipv6=False,
+        ),
     )
 }
 
@@ -86,7 +94,8 @@ def ruleset(
     parts.append("  chain switches {\n" + "".join(f"    {rule}\n" for rule in _switch_rules(udp_blocked)) + "  }")
     if kind is not None:
         parts.append(_nat_chains(kind, uplink, hairpin, udp_timeout_s))
-    parts.append(_FIREWALL.format(uplink=uplink))
+    ipv6_verdict = "accept" if kind is not None and not kind.filters_ipv6 else "continue"
+    parts.append(_FIREWALL.format(uplink=uplink, ipv6_verdict=ipv6_verdict))
     parts.append("}")
     return "\n".join(parts) + "\n"
 
@@ -124,6 +133,7 @@ _FIREWALL = """\
     iifname "{uplink}" ct status dnat counter name forwarded_in accept
     # RFC 4890 section 4.3.1 and 4.3.2: errors are related already; homes may be pinged
     iifname "{uplink}" icmpv6 type echo-request counter name forwarded_in accept
+    iifname "{uplink}" meta nfproto ipv6 {ipv6_verdict}
     iifname "{uplink}" counter name refused_in drop
   }}
   chain input {{

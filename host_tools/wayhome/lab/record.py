@@ -7,9 +7,9 @@ removed by whoever comes by next.
 
 import json
 import os
-import select
 import shutil
 import signal
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,15 +44,6 @@ class Process:
 
     def send(self, number: int) -> None:
         """Send this very process a signal; nothing if it has ended."""
-        self._signal(number, 0)
-
-    def kill(self) -> None:
-        """SIGKILL this very process, if it runs, and wait until it is dead. Raises HostError if it stays."""
-        self._signal(signal.SIGKILL, _KILL_SECONDS)
-        if self.is_running():
-            raise HostError(f"process {self.pid} does not end even by SIGKILL; look at it with ps")
-
-    def _signal(self, number: int, wait_seconds: float) -> None:
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -61,11 +52,53 @@ class Process:
             # The descriptor is bound to one process: if that is the one meant, the signal cannot reach another.
             if self.is_running():
                 signal.pidfd_send_signal(descriptor, number)
-                select.select([descriptor], [], [], wait_seconds)
         except ProcessLookupError:
             pass
         finally:
             os.close(descriptor)
+
+
+def processes_of(keeper: Process) -> list[Process]:
+    """Return what runs in a lab: every process of the keeper's pid namespace but itself."""
+    try:
+        namespace = os.readlink(f"/proc/{keeper.pid}/ns/pid")
+    except OSError:
+        return []
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == keeper.pid:
+            continue
+        try:
+            if os.readlink(entry / "ns/pid") == namespace:
+                found.append(Process.of(int(entry.name)))
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
+def end(keeper: Process) -> None:
+    """Kill a lab's keeper, and with it all that runs in the lab. Returns when that is done; raises HostError if it
+    does not come to be.
+
+    A process that was started from outside and has been killed stays a zombie until its parent has looked, and the
+    keeper stays with it: then it is enough that nothing runs and the keeper has let go of its namespaces.
+    """
+    if not keeper.is_running():
+        return
+    keeper.send(signal.SIGKILL)
+    deadline = time.monotonic() + _KILL_SECONDS
+    while keeper.is_running() and (_holds_namespaces(keeper) or processes_of(keeper)):
+        if time.monotonic() > deadline:
+            raise HostError(f"process {keeper.pid} does not end even by SIGKILL; look at it with ps")
+        time.sleep(0.002)
+
+
+def _holds_namespaces(keeper: Process) -> bool:
+    try:
+        os.readlink(f"/proc/{keeper.pid}/ns/net")
+    except OSError:
+        return False
+    return True
 
 
 def _stat(pid: int) -> tuple[str, int]:
@@ -156,7 +189,7 @@ def remove_orphans() -> list[str]:
     for record in load_all():
         if record.is_orphan():
             if record.keeper is not None:
-                record.keeper.kill()
+                end(record.keeper)
             remove(record)
             removed.append(record.name)
     return removed

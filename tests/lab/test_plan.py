@@ -1,0 +1,137 @@
+"""Plans: what is accepted, and what is refused with which words."""
+
+import pytest
+
+from wayhome.lab import nat, plan
+from wayhome.lab.pairs import two_homes
+from wayhome.lab.plan import PlanError
+
+HOME = """
+title = "A home"
+
+[lans.internet]
+ipv4 = "203.0.113.0/24"
+
+[lans.home]
+ipv4 = "192.168.1.0/24"
+ipv6 = "2001:db8:7::/64"
+gateway = "router"
+
+[hosts.router]
+links.wan = { lan = "internet", ipv4 = "203.0.113.30" }
+links.lan = { lan = "home", ipv4 = "192.168.1.1" }
+nat = { kind = "linux" }
+
+[hosts.nas]
+links.eth0 = { lan = "home", ipv4 = "192.168.1.10" }
+"""
+
+
+def test_a_plan_becomes_records():
+    home = plan.parse("home", HOME)
+    assert home.title == "A home"
+    assert list(home.hosts) == ["router", "nas"]
+    assert home.hosts["router"].nat.kind is nat.KINDS["linux"]
+    assert home.hosts["router"].forwards
+    assert str(home.hosts["nas"].link("eth0").ipv4[0]) == "192.168.1.10"
+
+
+def test_the_uplink_leads_towards_another_hosts_gateway():
+    home = plan.parse("home", HOME)
+    assert home.uplink(home.host("nas")).interface == "eth0"
+    assert home.uplink(home.host("router")).interface == "wan"
+
+
+def test_a_host_on_the_backbone_has_no_uplink():
+    story = plan.load("story")
+    assert story.uplink(story.host("coordinator")) is None
+
+
+@pytest.mark.parametrize("name", plan.shipped())
+def test_every_plan_that_comes_along_can_be_read_and_says_what_it_is(name):
+    assert plan.load(name).title
+
+
+def test_the_story_has_its_people_where_the_story_has_them():
+    story = plan.load("story")
+    where = {name: [str(a) for link in host.links for a in link.addresses] for name, host in story.hosts.items()}
+    assert where["coordinator"] == ["203.0.113.10", "203.0.113.11"]
+    assert where["board"] == ["192.168.1.2"]
+    assert where["nas"] == ["192.168.1.10"]
+    assert where["traveller"] == ["192.168.1.50"]
+    assert where["board2"] == ["192.168.2.2"]
+    assert {"laptop", "friend"} <= set(where)
+
+
+def test_a_pair_of_homes_can_be_made_of_any_two_kinds():
+    for left in nat.KINDS:
+        for right in nat.KINDS:
+            assert two_homes(left, right).host("right-router").nat.kind.name == right
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('title = "A home"', "title = 5", "plan home: title must be a text"),
+        ('title = "A home"', "titel = 'x'", "unknown entry titel"),
+        ('"203.0.113.0/24"', '"203.0.113.1/24"', "lans.internet: '203.0.113.1/24' is no network"),
+        ('"203.0.113.0/24"', '"2001:db8::/64"', "of the other address family"),
+        ('gateway = "router"', 'gateway = "roter"', "the gateway roter is no host"),
+        ('gateway = "router"', 'gateway = "nas"', "nas neither has a nat nor forwards"),
+        ('kind = "linux"', 'kind = "linus"', "there is no NAT kind linus (there are linux, full-cone"),
+        ('kind = "linux"', 'kind = "linux", udp = "shut"', 'udp must be "open" or "blocked"'),
+        ('kind = "linux"', 'kind = "linux", udp_timeout_s = 0', "udp_timeout_s must be a number from 1"),
+        ('kind = "linux"', 'kind = "linux", hairpin = 1', "hairpin must be true or false"),
+        ('lan = "home", ipv4 = "192.168.1.10"', 'lan = "hone", ipv4 = "192.168.1.10"', "there is no LAN hone"),
+        ('"192.168.1.10"', '"192.168.2.10"', "192.168.2.10 is not in the LAN home"),
+        ('"192.168.1.10"', '"192.168.1.1"', "192.168.1.1 on the LAN home is router's already"),
+        ('"192.168.1.10"', '"192.168.1.300"', "is no IP address"),
+        ('"192.168.1.10" }', '"192.168.1.10", ipv6 = "192.168.1.11" }', "of the other address family"),
+        ('"203.0.113.30" }', '"203.0.113.30", ipv6 = "2001:db8::1" }', "which has no such family"),
+        ('"192.168.1.10" }', '"192.168.1.10", shape = { loss = 2 } }', "loss must be a number from 0 to 1"),
+        ('"192.168.1.10" }', '"192.168.1.10", up = { rate_mbit = 0 } }', "rate_mbit must be a number from 0.001"),
+        ('"192.168.1.10" }', '"192.168.1.10", up = { rate = 1 } }', "unknown entry rate"),
+        ("links.eth0", "links.a-very-long-interface", "an interface name must be 1 to 15"),
+        ("links.eth0", "links.lo", "not lo"),
+        ("[hosts.nas]", "[hosts.NAS]", "the name must be 1 to 30"),
+        ("[hosts.nas]", "[hosts.nas]\nweb = 70000", "web must be a number from 1 to 65535"),
+        ("[hosts.nas]", "[hosts.nas]\nnames = ['a b']", "'a b' is no host name"),
+        ("[lans.home]", "[lans.the-home-of-the-nas]", "the name must be 1 to 15"),
+    ],
+)
+def test_a_wrong_plan_is_refused_with_the_place_and_the_reason(old, new, words):
+    assert old in HOME
+    with pytest.raises(PlanError) as caught:
+        plan.parse("home", HOME.replace(old, new, 1))
+    assert words in str(caught.value)
+    assert "plan home" in str(caught.value)
+
+
+def test_text_that_is_not_toml_is_refused():
+    with pytest.raises(PlanError, match="plan home: not TOML"):
+        plan.parse("home", "[lans")
+
+
+def test_an_unknown_plan_is_refused_with_the_known_ones():
+    with pytest.raises(PlanError, match=r"no plan stroy; those that come along: .*story"):
+        plan.load("stroy")
+
+
+def test_a_file_that_is_missing_is_named(tmp_path):
+    with pytest.raises(PlanError, match=r"missing\.toml cannot be read"):
+        plan.load(tmp_path / "missing.toml")
+
+
+def test_a_plan_can_be_read_from_a_file(tmp_path):
+    path = tmp_path / "home.toml"
+    path.write_text(HOME)
+    assert plan.load(path).name == "home"
+
+
+def test_an_address_can_be_changed_within_its_lan():
+    home = plan.with_address(plan.parse("home", HOME), "router", "wan", "203.0.113.77")
+    assert str(home.host("router").link("wan").ipv4[0]) == "203.0.113.77"
+    with pytest.raises(PlanError, match=r"198\.51\.100\.1 cannot take the place"):
+        plan.with_address(home, "router", "wan", "198.51.100.1")
+    with pytest.raises(PlanError, match="is router's already"):
+        plan.with_address(home, "nas", "eth0", "192.168.1.1")

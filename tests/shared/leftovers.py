@@ -1,0 +1,100 @@
+"""Tests that build networks must leave none behind: checked once, when all tests of the session are over.
+
+Every process that a test starts inherits a mark in its environment. What still runs at the end with that mark, in
+another network or process namespace than ours, is a leftover, and its environment tells which test has started it. A
+namespace lives by its processes, by names in the file system or by open descriptors; all three are looked at.
+"""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+_MARK = "WAYHOME_TEST_SESSION"
+_SECONDS = 10
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_of_a_lab_is_left_behind():
+    os.environ[_MARK] = secrets.token_hex(8)
+    before = _machine_wide()
+    yield
+    deadline = time.monotonic() + _SECONDS
+    while (left := _left_behind(before)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for process in _marked_processes():
+        os.kill(process, signal.SIGKILL)
+    assert not left, "left behind by tests:\n" + "\n".join(left)
+
+
+def _left_behind(before: set[str]) -> list[str]:
+    processes = [f"process {pid}: {_command(pid)} (started by {_test_of(pid)})" for pid in _marked_processes()]
+    return processes + [f"lab record {name}" for name in _own_records()] + sorted(_machine_wide() - before)
+
+
+def _marked_processes() -> list[int]:
+    mark = f"{_MARK}={os.environ[_MARK]}".encode()
+    own = _namespaces("self")
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and _namespaces(entry.name) not in (own, None):
+            try:
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def _namespaces(pid: str) -> tuple[str, str] | None:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net"), os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return None  # ended, or another user's
+
+
+def _own_records() -> list[str]:
+    """Return the labs whose record names this process as their owner."""
+    found = []
+    for path in Path("/run/wayhome-lab").glob("*/lab.json"):
+        try:
+            owner = json.loads(path.read_text())["owner"]
+        except OSError:
+            continue
+        if owner and owner["pid"] == os.getpid():
+            found.append(path.parent.name)
+    return found
+
+
+def _machine_wide() -> set[str]:
+    """Return what tests could have left in the machine's own network: interfaces, tables, named or held namespaces."""
+    found = {f"network namespace {path}" for path in Path("/run/netns").glob("*")}
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(descriptor)
+        except OSError:
+            continue
+        if target.startswith(("net:[", "mnt:[", "pid:[")):
+            found.add(f"descriptor {descriptor.name} of this process on {target}")
+    if os.geteuid() == 0:
+        links = subprocess.run(["ip", "-json", "link"], capture_output=True, text=True, check=True).stdout
+        found |= {f"interface {link['ifname']}" for link in json.loads(links)}
+        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+        found |= {f"nftables {table}" for table in tables.splitlines()}
+    return found
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
+
+
+def _test_of(pid: int) -> str:
+    for word in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+        if word.startswith(b"PYTEST_CURRENT_TEST="):
+            return word.partition(b"=")[2].decode(errors="replace")
+    return "no test"
