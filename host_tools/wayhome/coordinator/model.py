@@ -223,4 +223,4 @@ class Change:
     node: Node | None
     online: bool
     audience: frozenset[int]
-    memo: dict[str, Any] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict)

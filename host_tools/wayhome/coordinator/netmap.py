@@ -152,14 +152,12 @@ class MapView:
 
         A viewer that was deleted meanwhile is told nothing: its session ends.
         """
-        changes = list(changes)
         viewer = world.nodes.get(self.viewer_id)
-        if viewer is None or not changes:
+        if viewer is None:
             return None
-        if len(changes) == 1:
-            change = changes[0]
-            if self._is_mere_patch(world, change):
-                return _shared_patch(change)
+        changes = [change for change in changes if not self._is_own_report(world, change)]
+        if all(self._is_mere_patch(world, change) for change in changes):
+            return _shared_patch(changes) if changes else None
         about: dict[int, set[Aspect]] = {}
         said: set[Aspect] = set()
         for change in changes:
@@ -168,16 +166,27 @@ class MapView:
                 about.setdefault(change.node_id, set()).update(change.aspects)
         own = about.pop(self.viewer_id, set())
         message: dict[str, Any] = {}
-        # A new poll of the node is told of itself by `full`; what its own reports changed it need not hear again.
-        if not own <= _TOLD_BY_ITSELF or said & _REACH or self._routes_may_move(world, about):
+        if (
+            own
+            or said & _REACH
+            or any(Aspect.ONLINE in aspects and node_id in world.routers for node_id, aspects in about.items())
+        ):
             self._tell_self(world, viewer, message)
         self._tell_peers(world, viewer, about, own, message)
         if said & _REACH:
             self._tell_reach(world, viewer, message)
         return message or None
 
+    def _is_own_report(self, world: World, change: Change) -> bool:
+        """The viewer said so itself and need not hear it again; that it came online may move routes, though."""
+        return (
+            change.node_id == self.viewer_id
+            and change.aspects <= _TOLD_BY_ITSELF
+            and not (Aspect.ONLINE in change.aspects and self.viewer_id in world.routers)
+        )
+
     def _is_mere_patch(self, world: World, change: Change) -> bool:
-        """The one change is of a peer that this viewer knows, fits a patch, and moves no route."""
+        """The change is of a peer that this viewer knows, fits a patch, and moves no route."""
         return (
             change.node is not None
             and change.node_id != self.viewer_id
@@ -185,9 +194,6 @@ class MapView:
             and change.node.id in self._seen
             and not (Aspect.ONLINE in change.aspects and change.node.id in world.routers)
         )
-
-    def _routes_may_move(self, world: World, about: dict[int, set[Aspect]]) -> bool:
-        return any(Aspect.ONLINE in aspects and node_id in world.routers for node_id, aspects in about.items())
 
     def _tell_self(self, world: World, viewer: Node, message: dict[str, Any]) -> None:
         node = _self_node(world, viewer)
@@ -332,12 +338,26 @@ def time_text(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _shared_patch(change: Change) -> SharedMessage:
-    message: SharedMessage | None = change.memo.get("patch")
+def _shared_patch(changes: Sequence[Change]) -> SharedMessage:
+    """The patches of these changes, all of peers; made once for all the viewers that have just these to be told of."""
+    key = ("patch", *changes)
+    memo = changes[-1].memo
+    message: SharedMessage | None = memo.get(key)
     if message is None:
-        assert change.node is not None
-        message = SharedMessage(PeersChangedPatch=[peer_patch(change.node, change.aspects, change.online)])
-        change.memo["patch"] = message
+        last: dict[int, Change] = {}
+        aspects: dict[int, frozenset[Aspect]] = {}
+        for change in changes:
+            assert change.node is not None
+            last[change.node.id] = change
+            aspects[change.node.id] = aspects.get(change.node.id, frozenset()) | change.aspects
+        message = SharedMessage(
+            PeersChangedPatch=[
+                peer_patch(change.node, aspects[node_id], change.online)
+                for node_id, change in sorted(last.items())
+                if change.node is not None
+            ]
+        )
+        memo[key] = message
     return message
 
 
@@ -422,16 +442,20 @@ def _device_prefixes(devices: Sequence[Published]) -> list[str]:
 
 
 def _dns_config(world: World, viewer: Node) -> dict[str, Any]:
-    key = ("dns", viewer.user_id)
+    # A client without a network interface of its own has no resolver with search domains that would complete `nas`.
+    wants_short_names = viewer.hostinfo.get("Userspace") is True
+    key = ("dns", viewer.user_id, wants_short_names)
     config: dict[str, Any] | None = world.reach_memo.get(key)
     if config is None:
         config = {"Proxied": True, "Domains": [world.suffix], "Routes": {world.suffix: []}}
         records = []
         for device in policy.published_names(world, viewer):
-            name = world.dns_name(device.name)
-            records.append({"Name": name, "Type": "A", "Value": str(device.ipv4)})
-            if device.target6 is not None:
-                records.append({"Name": name, "Type": "AAAA", "Value": str(device.ipv6)})
+            # No "Type": Go clients look a name up for their own dialling only in records without one, and keep the
+            # last address of a name; everybody infers the type from the value. Measured with 1.90.9.
+            for name in (world.dns_name(device.name), *((device.name,) if wants_short_names else ())):
+                if device.target6 is not None:
+                    records.append({"Name": name, "Value": str(device.ipv6)})
+                records.append({"Name": name, "Value": str(device.ipv4)})
         if records:
             config["ExtraRecords"] = records
         world.reach_memo[key] = config

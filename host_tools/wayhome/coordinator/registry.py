@@ -388,7 +388,7 @@ class Registry:
 
     @_whole
     async def register_with_key(self, device: Device, secret: str) -> Node:
-        """Let a device in by an auth key: a new node, or its owner's node of this machine with the key replaced in place.
+        """Let a device in by an auth key: a new node, or its owner's node of this machine with a new key in place.
 
         A known (machine key, node key) pair that has not expired is let in without spending the key, so that a client
         may repeat a request whose answer it never got. Raises BadAuthKey, KeyExpired or WrongMachine.
