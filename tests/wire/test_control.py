@@ -42,6 +42,7 @@ def test_a_handshake_header_that_is_not_base64_is_refused():
     for wrong in ("-", "_", " ", "\n", "\0", "é", "=", "~", "@", "`", "[", "{"):
         raises(BadWire, control.decode_handshake_header, wrong + text[1:])
         raises(BadWire, control.decode_handshake_header, text[:70] + wrong + text[71:])
+    raises(BadWire, control.decode_handshake_header, "A" * 133 + "===")
 
 
 def test_the_server_answers_with_101():

@@ -59,7 +59,13 @@ def test_a_header_that_comes_twice_is_one_list():
 
 
 def test_a_status_line_needs_no_reason():
-    for line, status in ((b"HTTP/1.1 200", 200), (b"HTTP/1.0 404 Not Found", 404), (b"HTTP/1.1 101 ", 101)):
+    for line, status in (
+        (b"HTTP/1.1 200", 200),
+        (b"HTTP/1.0 404 Not Found", 404),
+        (b"HTTP/1.1 101 ", 101),
+        (b"HTTP/1.1 100", 100),
+        (b"HTTP/1.1 599", 599),
+    ):
         reader = http1.HeadReader()
         assert reader.feed(line + b"\r\n\r\n")
         assert reader.status == status
@@ -68,8 +74,8 @@ def test_a_status_line_needs_no_reason():
 def test_what_is_no_status_line_is_refused():
     for line in (
         b"", b"HTTP/1.1", b"HTTP/2 200 OK", b"http/1.1 200 OK", b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK",
-        b"HTTP/1.1 2x0 OK", b"HTTP/1.1  200 OK", b"HTTP/1.1 099 OK", b"HTTP/1.1 600 OK", b"HTTP/1.1 -10 OK",
-        b"GET / HTTP/1.1", b"\xff\xff", b"HTTP/1.2 200 OK", b"SSH-2.0-x", b"\x16\x03\x01",
+        b"HTTP/1.1 2x0 OK", b"HTTP/1.1 0200 OK", b"HTTP/1.1  200 OK", b"HTTP/1.1 099 OK", b"HTTP/1.1 600 OK",
+        b"HTTP/1.1 -10 OK", b"GET / HTTP/1.1", b"\xff\xff", b"HTTP/1.2 200 OK", b"SSH-2.0-x", b"\x16\x03\x01",
     ):  # fmt: skip
         raises(BadWire, http1.HeadReader().feed, line + b"\r\n\r\n")
 
@@ -140,6 +146,10 @@ def test_a_length_that_is_no_number_is_refused():
         refused(b"HTTP/1.1 200 OK\r\nContent-Length: " + length + b"\r\n\r\nbody")
 
 
+def test_a_length_may_have_nine_digits():
+    assert whole(b"HTTP/1.1 200 OK\r\nContent-Length: 000000004\r\n\r\nbody") == (200, b"body")
+
+
 def test_two_lengths_are_refused():
     refused(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nbody")
 
@@ -194,7 +204,7 @@ def test_a_broken_chunk_is_refused():
         b"g\r\n",
         b"-1\r\n",
         b"0x3\r\n",
-        b"3\r\nbodyyy\r\n",
+        b"3\r\nbodyy",
         b"3\r\nbod\n\r\n",
         b"ffffffffff\r\n",
         b"\xff\r\n",

@@ -452,6 +452,8 @@ def test_a_window_that_overflows_is_refused():
     client.feed(frame(F_WINDOW, 0, 1, u32(BIG - 65_535)))
     refuses(client, frame(F_WINDOW, 0, 1, u32(1)))
     client = asking()
+    client.feed(settings((4, BIG)))
+    client.feed(settings((4, 65_535)))
     client.feed(frame(F_WINDOW, 0, 1, u32(1)))
     refuses(client, settings((4, BIG)))
 
@@ -531,10 +533,17 @@ def test_more_than_a_streams_window_allows_is_refused():
     client.request("GET", "h", "/", [])
     client.feed(ok(1) + ok(3) + data(1, bytes(9_999)) + data(3, b"x"))
     refuses(client, data(1, bytes(10_002)))
-    client = asking(window=20_000)
-    client.request("GET", "h", "/", [])
-    client.feed(ok(1) + ok(3) + data(3, bytes(9_999)) + data(1, b"x"))
-    assert client.feed(data(1, bytes(16_000))) == [(DATA, 1, bytes(16_000))]
+
+
+def test_more_than_the_connections_window_allows_is_refused_on_any_stream():
+    for length, is_allowed in ((10_001, True), (10_002, False)):
+        client = asking(window=20_000)
+        client.request("GET", "h", "/", [])
+        client.feed(ok(1) + ok(3) + data(1, bytes(9_999)))
+        if is_allowed:
+            assert client.feed(data(3, bytes(length))) == [(DATA, 3, bytes(length))]
+        else:
+            refuses(client, data(3, bytes(length)))
 
 
 # --- frames
@@ -603,6 +612,10 @@ def test_padding_longer_than_its_frame_is_refused():
 def test_headers_without_their_priority_are_refused():
     refuses(asking(), frame(F_HEADERS, PRIORITY | END_HEADERS, 1, bytes(4)))
     assert asking().feed(frame(F_HEADERS, PRIORITY | END_HEADERS, 1, bytes(5) + OK)) == [(HEADERS, 1, 200, [])]
+    # Trailers may be empty, so that only the missing priority is wrong with these.
+    trailers = PRIORITY | END_HEADERS | END_STREAM
+    assert asking().feed(ok(1) + frame(F_HEADERS, trailers, 1, bytes(5)))[-1] == (ENDED, 1)
+    refuses(asking(), ok(1) + frame(F_HEADERS, trailers, 1, bytes(4)))
 
 
 def test_nothing_may_come_between_the_parts_of_a_header_block():
@@ -681,7 +694,7 @@ def test_trailers_end_the_answer_and_a_second_answer_is_refused():
 
 def test_an_answer_needs_one_status_in_front():
     for fields in (
-        [], [("a", "b")], [("a", "b"), (":status", "200")], [(":status", "200"), (":status", "200")],
+        [], [("a", "b")], [("a", "200")], [("a", "b"), (":status", "200")], [(":status", "200"), (":status", "200")],
         [(":status", "20")], [(":status", "2000")], [(":status", "2x0")], [(":status", "")], [(":status", "-20")],
         [(":path", "/"), (":status", "200")], [(":status", "200"), (":path", "/")],
     ):  # fmt: skip
@@ -689,8 +702,8 @@ def test_an_answer_needs_one_status_in_front():
 
 
 def test_malformed_headers_are_refused():
-    for name in ("A", "aB", "a b", "a:b", "", "a\0", "a\x7f", "é", ":x", "connection", "keep-alive", "proxy-connection",
-                 "transfer-encoding", "upgrade"):  # fmt: skip
+    for name in ("A", "aB", "aZ", "a b", "a:b", "", "a\0", "a\x7f", "é", ":x", "connection", "keep-alive",
+                 "proxy-connection", "transfer-encoding", "upgrade"):  # fmt: skip
         refuses(asking(), headers(1, [(":status", "200"), (name, "x")]))
         refuses(asking(), ok(1) + headers(1, [(name, "x")], END_HEADERS | END_STREAM))
     for value in ("a\0", "a\rb", "a\nb", " a", "a ", "\ta", "a\t", " "):

@@ -12,14 +12,12 @@ from .errors import BadWire
 IPV4_BYTES = const(4)
 IPV6_BYTES = const(16)
 _GROUPS = const(8)
-# What a reader of text would ever have to hold: the longest is an IPv6 address that ends in an IPv4 one.
-_LONGEST_IP_TEXT = const(45)
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
 def ip_from_text(text: str) -> bytes:
     """Return the 4 or 16 bytes of "192.0.2.1" or "2001:db8::1". No zone ("%eth0"), no leading zeros in IPv4."""
-    if not isinstance(text, str) or len(text) > _LONGEST_IP_TEXT:
+    if not isinstance(text, str):
         raise BadWire("not an IP address")
     if ":" in text:
         return _ipv6_from_text(text)
@@ -45,12 +43,11 @@ def prefix_from_text(text: str) -> tuple:
     """Return (network bytes, length) of "10.0.0.0/8"; a bare address is a prefix of full length."""
     if not isinstance(text, str):
         raise BadWire("not a prefix")
-    slash = text.find("/")
-    if slash < 0:
-        ip = ip_from_text(text)
+    network, slash, length_text = text.partition("/")
+    ip = ip_from_text(network)
+    if not slash:
         return ip, 8 * len(ip)
-    ip = ip_from_text(text[:slash])
-    length = _decimal(text[slash + 1 :], 8 * len(ip))
+    length = _decimal(length_text, 8 * len(ip))
     if _host_bits(ip, length):
         raise BadWire("bits are set behind the prefix's length: " + text)
     return ip, length
@@ -65,11 +62,8 @@ def endpoint_from_text(text: str) -> tuple:
     """Return (address bytes, port) of "192.0.2.1:41641" or "[2001:db8::1]:41641"."""
     if not isinstance(text, str):
         raise BadWire("not an endpoint")
-    colon = text.rfind(":")
-    if colon < 0:
-        raise BadWire("an endpoint without a port")
-    host = text[:colon]
-    port = _decimal(text[colon + 1 :], 65535)
+    host, _, port_text = text.rpartition(":")
+    port = _decimal(port_text, 65535)
     if host[:1] == "[" and host[-1:] == "]":
         ip = ip_from_text(host[1:-1])
         if len(ip) != IPV6_BYTES:
@@ -100,9 +94,7 @@ def contains(prefix: tuple, ip: bytes) -> bool:
 
 def overlaps(a: tuple, b: tuple) -> bool:
     """Tell whether two prefixes share an address."""
-    if a[1] > b[1]:
-        a, b = b, a
-    return contains(a, b[0])
+    return contains((a[0], min(a[1], b[1])), b[0])
 
 
 def _host_bits(ip: bytes, length: int) -> int:
@@ -124,7 +116,7 @@ def _decimal(text: str, most: int) -> int:
 
 
 def _ipv4_from_text(text: str) -> bytes:
-    parts = text.split(".")
+    parts = text.split(".", IPV4_BYTES)
     if len(parts) != IPV4_BYTES:
         raise BadWire("not an IP address")
     return bytes([_decimal(part, 255) for part in parts])
@@ -150,7 +142,7 @@ def _groups_from_text(text: str, may_end_in_ipv4: bool = True) -> bytes:
     if not text:
         return b""
     packed = b""
-    parts = text.split(":")
+    parts = text.split(":", _GROUPS)  # of a text with more, the last part is too long
     if may_end_in_ipv4 and "." in parts[-1]:
         last = _ipv4_from_text(parts.pop())
     else:

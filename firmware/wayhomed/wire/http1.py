@@ -145,7 +145,7 @@ class ResponseReader:
             if self._length > self._max_body_bytes:
                 raise BadWire("an HTTP body longer than " + str(self._max_body_bytes) + " bytes")
 
-    def _finish(self, body: bytes) -> None:
+    def _finish(self, body: "bytes | bytearray") -> None:
         self.body = bytes(body)
         self.done = True
 

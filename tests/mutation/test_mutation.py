@@ -1,0 +1,91 @@
+"""The tests of wire/ notice when a check is gone; and the tool that says so tells the truth."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from mutation.mutants import BOUNDARY, OPERAND, REMOVED, UNTRANSLATED, mutants_of
+from mutation.run import Suite, survivors
+
+RUN = Path(__file__).parent / "run.py"
+
+CHECKED = """
+LIMIT = 4
+
+def read(data):
+    if not data or len(data) > LIMIT:
+        raise ValueError("limit")
+    try:
+        text = data.decode()
+    except UnicodeError:
+        raise ValueError("text")
+    if len(text) == 3:
+        return None
+    return text
+"""
+WEAK_TESTS = """
+from shared.expect import raises
+from checked import reader
+
+def test_short_text_is_read():
+    assert reader.read(b"ab") == "ab"
+
+def test_long_text_is_refused():
+    raises(ValueError, reader.read, b"abcdef")
+"""
+MORE_TESTS = """
+from shared.expect import raises
+from checked import reader
+
+def test_the_longest_text_is_read():
+    assert reader.read(b"abcd") == "abcd"
+
+def test_no_text_is_refused():
+    raises(ValueError, reader.read, b"")
+    error = raises(ValueError, reader.read, bytes([255]))
+    assert not isinstance(error, UnicodeError)
+
+def test_three_characters_are_nothing():
+    assert reader.read(b"abc") is None
+"""
+
+
+def test_each_check_gives_its_mutants():
+    found = [(mutant.kind, mutant.line) for mutant in mutants_of(CHECKED)]
+    assert found == [
+        (BOUNDARY, 5), (OPERAND, 5), (OPERAND, 5), (REMOVED, 6), (UNTRANSLATED, 10), (REMOVED, 11)
+    ]  # fmt: skip
+
+
+def unnoticed(folder, tests, monkeypatch):
+    """Return what no test notices in the module above, with these test files."""
+    package = folder / "checked"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "reader.py").write_text(CHECKED)
+    for name, text in tests.items():
+        (folder / name).write_text(text)
+    monkeypatch.syspath_prepend(str(folder))
+    for name in ("checked", "checked.reader"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    suite = Suite(folder, "checked", package)
+    suite.measure()
+    tried, left = survivors(suite, [package / "reader.py"], {REMOVED, OPERAND, BOUNDARY, UNTRANSLATED}, jobs=1)
+    assert tried == 6
+    return left
+
+
+def test_a_check_that_no_test_tries_is_reported(tmp_path, monkeypatch):
+    left = unnoticed(tmp_path, {"test_weak.py": WEAK_TESTS}, monkeypatch)
+    assert [int(line.split(":")[0].split()[-1]) for line in left] == [5, 5, 10, 11]
+
+
+def test_a_check_that_a_test_tries_is_not_reported(tmp_path, monkeypatch):
+    assert unnoticed(tmp_path, {"test_weak.py": WEAK_TESTS, "test_more.py": MORE_TESTS}, monkeypatch) == []
+
+
+def test_every_check_of_wire_is_missed_by_a_test_when_it_is_taken_away():
+    """Whole checks only; `run.py` without --kinds also moves boundaries and drops parts of conditions."""
+    words = [sys.executable, str(RUN), "--kinds", f"{REMOVED},{UNTRANSLATED}"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
