@@ -166,7 +166,7 @@ async def test_a_route_waits_until_it_is_approved_and_can_be_taken_back(api):
     await api.join(routes=["192.168.1.0/24"])
     waiting = {"node": "board", "prefix": "192.168.1.0/24", "advertised": True, "approved": False}
     assert (await api("GET", "/routes"))[1] == [waiting]
-    wish = {"node": "board", "prefix": "192.168.1.0/24"}
+    wish = {"node": "board", "prefix": " 192.168.1.0/24 "}
     assert await api("POST", "/routes", wish) == (200, {**waiting, "approved": True})
     assert await api("DELETE", "/routes?node=board&prefix=192.168.1.0/24") == (200, waiting)
 
@@ -191,6 +191,13 @@ async def test_a_lan_device_is_published_and_taken_back(api):
     status, problem = await api("DELETE", "/published/nass")
     assert status == 404 and "did you mean nas?" in problem["detail"]
     assert await api("DELETE", "/published/nas") == (200, entry)
+
+
+async def test_a_published_device_with_ipv6_in_its_lan_shows_both_addresses(api):
+    await api.join()
+    wish = {"name": "nas", "via": "board", "ipv4": "192.168.1.10", "ipv6": "fd00::10"}
+    _, entry = await api("POST", "/published", wish)
+    assert len(entry["addresses"]) == 2 and entry["targets"] == ["192.168.1.10", "fd00::10"]
 
 
 async def test_status_counts_and_says_what_the_server_adds(api):

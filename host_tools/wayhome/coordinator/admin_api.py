@@ -30,7 +30,6 @@ from contextlib import suppress
 from datetime import timedelta
 from http import HTTPStatus
 from importlib.metadata import version
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from ..errors import HostError
 from . import admin_json as shapes
 from .model import Node, User
 from .registry import LoginGone, NotFound, Registry, RegistryError, utc_now
+from .routes import prefix_from, sort_key
 
 log = logging.getLogger(__name__)
 
@@ -262,21 +262,23 @@ class _Handlers:
             [
                 shapes.route_json(node, prefix)
                 for node in self._nodes_by_name()
-                for prefix in sorted({*node.advertised, *node.approved}, key=lambda prefix: (prefix.version, prefix))
+                for prefix in sorted({*node.advertised, *node.approved}, key=sort_key)
             ]
         )
 
     async def approve_route(self, request: web.Request) -> web.Response:
         wish = await _body(request, shapes.ApproveRoute)
-        node = await self._registry.approve_route(self._node(wish.node).id, wish.prefix)
-        return _answer(shapes.route_json(node, ip_network(wish.prefix)))
+        prefix = prefix_from(wish.prefix)
+        node = await self._registry.approve_route(self._node(wish.node).id, str(prefix))
+        return _answer(shapes.route_json(node, prefix))
 
     async def unapprove_route(self, request: web.Request) -> web.Response:
-        which, prefix = request.query.get("node"), request.query.get("prefix")
-        if which is None or prefix is None:
+        which, text = request.query.get("node"), request.query.get("prefix")
+        if which is None or text is None:
             raise shapes.BadRequest("say which: /v1/routes?node=NODE&prefix=PREFIX")
-        node = await self._registry.unapprove_route(self._node(which).id, prefix)
-        return _answer(shapes.route_json(node, ip_network(prefix)))
+        prefix = prefix_from(text)
+        node = await self._registry.unapprove_route(self._node(which).id, str(prefix))
+        return _answer(shapes.route_json(node, prefix))
 
     # Published devices
 
