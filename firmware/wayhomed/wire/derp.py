@@ -143,9 +143,7 @@ class DerpDecoder:
             raise BadWire("a frame of " + str(length) + " bytes, at most " + str(self.max_payload) + " are allowed")
 
     def _cut(self, start: int) -> None:
-        if start == len(self._buffer):
-            self._buffer = b""
-        elif start:
+        if start:
             self._buffer = self._buffer[start:]
 
 
