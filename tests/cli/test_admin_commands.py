@@ -87,7 +87,7 @@ def test_a_duration_that_is_none_is_refused_with_an_example(wayhome, coordinator
 def test_the_table_of_nodes_tells_owner_addresses_state_routes_and_version(wayhome, coordinator):
     node = coordinator.join(key_for(wayhome), RoutableIPs=["192.168.1.0/24"])
     listed = wayhome("node list").out
-    for text in ("board", "anna", str(node.ipv4), str(node.ipv6), "never", "192.168.1.0/24 (not approved)", "1.90.9"):
+    for text in ("board", "anna", str(node.ipv4), str(node.ipv6), "never", "192.168.1.0/24 (waiting)", "1.90.9"):
         assert text in listed
     coordinator.do(coordinator.registry.set_online(node.id, True))
     assert "online" in wayhome("node list").out

@@ -6,12 +6,15 @@ import typer
 
 from .admin_options import AsJson, Socket, State, Yes, connect, examples, make_sure
 from .answers import Login, Node, read
-from .terminal import ago, now, print_fields, print_json, print_table, say
+from .terminal import ago, now, print_fields, print_json, print_table, say, width
 
 app = typer.Typer(no_args_is_help=True, help="Devices: who is in the mesh, who waits to be let in.")
 
 Which = Annotated[str, typer.Argument(metavar="NODE", help="Its name, one of its addresses or its id.")]
 Code = Annotated[str, typer.Argument(help="As the device's login page shows it.")]
+
+# Columns in which a node with both addresses and a route fits on one line.
+_WIDE = 110
 
 
 def register(parent: typer.Typer) -> None:
@@ -25,6 +28,8 @@ def list_nodes(state: State = None, socket: Socket = None, as_json: AsJson = Fal
     if as_json:
         print_json(answer)
         return
+    # IPv6 addresses, cut in pieces, would be of no use to anybody: on a narrow terminal the IPv4 address stands alone
+    addresses = 1 if width() < _WIDE else None
     print_table(
         ("ID", "NAME", "OWNER", "ADDRESSES", "SEEN", "ROUTES", "VERSION"),
         (
@@ -32,10 +37,11 @@ def list_nodes(state: State = None, socket: Socket = None, as_json: AsJson = Fal
                 str(node.id),
                 node.name,
                 owner(node),
-                "\n".join(node.addresses),
+                "\n".join(node.addresses[:addresses]),
                 seen(node),
                 "\n".join(routes(node)),
-                node.version,
+                # behind the number stand a commit's letters, which only `show` has room for
+                node.version.split("-")[0],
             )
             for node in read(answer, list[Node])
         ),
@@ -191,7 +197,5 @@ def expiry(node: Node) -> str:
 
 def routes(node: Node) -> list[str]:
     """Return a node's routes with the word that matters: which of them still wait for approval."""
-    lines = [
-        prefix if prefix in node.approved_routes else f"{prefix} (not approved)" for prefix in node.advertised_routes
-    ]
+    lines = [prefix if prefix in node.approved_routes else f"{prefix} (waiting)" for prefix in node.advertised_routes]
     return lines + [f"{p} (approved, not offered)" for p in node.approved_routes if p not in node.advertised_routes]

@@ -46,6 +46,11 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
     _console().print(table)
 
 
+def width() -> int:
+    """Return how many columns a table may take."""
+    return _console().width
+
+
 def _console() -> Console:
     console = Console(file=sys.stdout, highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
