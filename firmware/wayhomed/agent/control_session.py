@@ -129,8 +129,11 @@ class ControlSession:
                 self._log.error(self.error)
                 wait_ms = _REFUSED_RETRY_MS
             except (OSError, BadWire) as error:
-                self.error = _words(error)
-                self._log.warning("coordinator: " + self.error)
+                words = _words(error)
+                # A coordinator that is away for hours is one line in the log, not thousands.
+                if words != self.error:
+                    self._log.warning("coordinator: " + words)
+                self.error = words
             self._disconnected()
             if self._kicked.is_set():
                 continue

@@ -53,7 +53,8 @@ class Board:
         self.log = log
         self.state = state
         self.netmap = Netmap()
-        self.data_plane = None  # while it stands
+        self.data_plane = None  # while it can be used
+        self.standing = False  # from before its start until after its stop
         self.data_error = ""
         self.save_error = ""
         self.applied = False  # the present netmap is in the kernel
@@ -251,7 +252,15 @@ class Board:
     async def _stand(self) -> None:
         data_plane = self._make_data_plane()
         self._node_private_in_use = self.state.node_private
-        await data_plane.start(self._node_private_in_use)
+        self.standing = True
+        try:
+            await data_plane.start(self._node_private_in_use)
+            await self._use(data_plane)
+        finally:
+            self.standing = False
+            self._tell()
+
+    async def _use(self, data_plane) -> None:
         self.data_plane = data_plane
         self._apply_due.set()
         try:

@@ -131,7 +131,7 @@ class LocalApi:
         except StateError as error:
             raise Refused(str(error), "the tunnel still stands")
         deadline_ms = monotonic_ms() + _UP_MS
-        while self._board.data_plane is not None and monotonic_ms() < deadline_ms:
+        while self._board.standing and monotonic_ms() < deadline_ms:
             await self._board.news(100)
         return self._board.summary()
 

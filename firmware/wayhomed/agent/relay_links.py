@@ -118,8 +118,9 @@ class RelayLinks:
                 await self._open_and_carry(region_id)
             except (OSError, BadWire) as error:
                 text = str(error.args[1]) if len(error.args) > 1 else str(error)
+                if text != self.errors.get(region_id):
+                    self._log.warning("relay %s: %s" % (relays.region_code(region_id), text))
                 self.errors[region_id] = text
-                self._log.warning("relay %s: %s" % (relays.region_code(region_id), text))
             relays.link_lost(region_id, monotonic_ms(), random_bytes(1)[0])
             self._board.relays_changed()
             await sleep_ms(relays.wait_before_retry(region_id, monotonic_ms()))

@@ -1,6 +1,7 @@
 """Sockets and waiting, TLS, name lookup, local sockets on CPython."""
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -151,7 +152,14 @@ async def connect_tcp(ip: bytes, port: int, timeout_ms: int, mark: int) -> Strea
         if mark:
             made.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
         where = (socket.inet_ntop(family, ip), port)
-        await within(timeout_ms, asyncio.get_running_loop().sock_connect(made, where), f"connecting to {where[0]}")
+        connecting = asyncio.get_running_loop().sock_connect(made, where)
+        try:
+            await within(timeout_ms, connecting, f"connecting to {where[0]} port {port}")
+        except OSError as error:
+            if error.errno is None or error.errno == errno.ETIMEDOUT:
+                raise
+            text = f"connecting to {where[0]} port {port}: {os.strerror(error.errno)}"
+            raise OSError(error.errno, text) from None
     except BaseException:
         made.close()
         raise
