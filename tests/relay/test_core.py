@@ -253,6 +253,26 @@ def test_all_kinds_of_wireguard_pass():
     assert len(table.sent_to(bert)) == 5
 
 
+def test_tailcats_greeting_passes_in_the_senders_own_name_only():
+    table = Table()
+    anne, bert = table.join(ANNE), table.join(BERT)
+    greeting = b"meow\x01" + ANNE.public + bytes(32)
+    table.send_packet(anne, BERT, greeting)
+    assert table.sent_to(bert) == [(derp.RECV_PACKET, ANNE.public + greeting)]
+    table.send_packet(bert, ANNE, b"meow\x02")
+    assert table.sent_to(anne) == [(derp.RECV_PACKET, BERT.public + b"meow\x02")]
+    for other in (
+        greeting[:-1],
+        greeting + b"x",
+        b"meow\x02" + greeting[5:],
+        b"meow\x01" + CARL.public + bytes(32),
+        b"meow\x02?",
+    ):
+        table.send_packet(anne, BERT, other)
+    assert table.sent_to(bert) == []
+    assert table.core.counters()["drops"] == {"neither disco nor WireGuard": 5}
+
+
 # --- who is there ---
 
 

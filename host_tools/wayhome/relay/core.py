@@ -17,10 +17,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from wayhomed.wire import derp, disco, wireguard
+from wayhomed.wire import derp
 from wayhomed.wire.errors import BadWire
 from wayhomed.wire.keys import KEY_BYTES
 
+from . import payload as payloads
 from .send_queue import SendQueue
 from .settings import RelaySettings
 from .token_bucket import TokenBucket
@@ -33,7 +34,6 @@ _GONE_PER_SECOND = 1.0
 _GONE_BURST = 3.0
 _HEADER = struct.Struct(derp.HEADER)
 _FRAME_MOST_BYTES = KEY_BYTES + derp.PACKET_MOST_BYTES
-_DISCO_LEAST_BYTES = 62
 
 
 class State(enum.Enum):
@@ -293,8 +293,8 @@ class RelayCore:
         destination = payload[:KEY_BYTES]
         packet = payload[KEY_BYTES:]
         session.packets_in += 1
-        is_disco = packet.startswith(disco.MAGIC) and len(packet) >= _DISCO_LEAST_BYTES
-        if not is_disco and wireguard.classify(packet) == wireguard.NOT_WIREGUARD:
+        is_disco = payloads.is_disco(packet)
+        if not is_disco and not payloads.is_carried(packet, session.key):
             self._drop(session, "neither disco nor WireGuard")
             return
         seat = session.mesh.get(destination)
