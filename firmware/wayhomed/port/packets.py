@@ -11,9 +11,9 @@ from . import MICROPYTHON, const
 from .ffi import address_of
 
 if MICROPYTHON:
-    from .packets_micropython import inet_address, unix_address, wait_readable, wait_writable
+    from .packets_micropython import inet_address, netlink_address, unix_address, wait_readable, wait_writable
 else:
-    from .packets_cpython import inet_address, unix_address, wait_readable, wait_writable
+    from .packets_cpython import inet_address, netlink_address, unix_address, wait_readable, wait_writable
 
 __all__ = [
     "EAGAIN",
@@ -50,8 +50,6 @@ _SO_BINDTODEVICE = const(25)
 _SO_ATTACH_FILTER = const(26)
 _SO_RCVBUFFORCE = const(33)
 _SO_MARK = const(36)
-_SOL_NETLINK = const(270)
-_NETLINK_ADD_MEMBERSHIP = const(1)
 # RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE of <linux/rtnetlink.h>
 ROUTE_NEWS = (1, 5, 7, 8, 9, 11, 19)
 
@@ -83,8 +81,7 @@ def netlink_socket(protocol: int):
 def netlink_news_socket(groups: tuple):
     """Return a netlink socket that becomes readable when something of these route groups changes."""
     opened = _open(_AF_NETLINK, _SOCK_RAW, 0)
-    for group in groups:
-        opened.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+    opened.bind(netlink_address(sum([1 << group - 1 for group in groups])))
     return opened
 
 

@@ -14,6 +14,11 @@ def unix_address(path: str):
     return path
 
 
+def netlink_address(groups: int):
+    """Return what bind takes for a netlink socket that hears these multicast groups (bits)."""
+    return 0, groups
+
+
 async def wait_readable(source) -> None:
     """Wait until a socket or descriptor has something to read, or is at its end."""
     loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ from asyncio import core
 
 _AF_UNIX = 1
 _AF_INET = 2
+_AF_NETLINK = 16
 
 
 def inet_address(ip: bytes, port: int):
@@ -15,6 +16,11 @@ def inet_address(ip: bytes, port: int):
 def unix_address(path: str):
     """Return what connect takes for a UNIX socket: struct sockaddr_un."""
     return struct.pack("H", _AF_UNIX) + path.encode() + b"\0"
+
+
+def netlink_address(groups: int):
+    """Return what bind takes for a netlink socket that hears these multicast groups (bits): struct sockaddr_nl."""
+    return struct.pack("HHII", _AF_NETLINK, 0, 0, groups)
 
 
 # Generators: to await one works in MicroPython alone.
