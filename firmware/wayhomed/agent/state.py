@@ -76,6 +76,12 @@ class State:
         else:
             self._read(data)
 
+    def close(self) -> None:
+        """Let another process have the directory."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     def _read(self, data: bytes) -> None:
         damaged = "%s/state.json is damaged (%s); restore it from a backup, or move it away to join anew"
         try:

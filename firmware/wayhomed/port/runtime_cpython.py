@@ -81,7 +81,7 @@ def on_stop_signals(callback) -> None:
 
 
 def lock_file(path: str):
-    """Take the lock that a file stands for; return what holds it (keep it), or None if another process has it."""
+    """Take the lock that a file stands for; return what holds it until its close(), or None if another has it."""
     file = open(path, "ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

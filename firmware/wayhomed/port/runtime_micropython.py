@@ -105,12 +105,20 @@ def on_stop_signals(callback) -> None:
 
 
 def lock_file(path: str):
-    """Take the lock that a file stands for; return what holds it (keep it), or None if another process has it."""
+    """Take the lock that a file stands for; return what holds it until its close(), or None if another has it."""
     descriptor = _checked(_open(path, _WRITE_NEW, 0o600))
     if _flock(descriptor, 2 | 4) < 0:  # LOCK_EX, LOCK_NB
         _close(descriptor)
         return None
-    return (descriptor,)
+    return _Lock(descriptor)
+
+
+class _Lock:
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+
+    def close(self) -> None:
+        _close(self._descriptor)
 
 
 class SystemLog:

@@ -1,0 +1,139 @@
+"""The state directory: what is kept, and what is refused in words with nothing lost."""
+
+import json
+import os
+from binascii import hexlify
+
+from shared.expect import raises
+from wayhomed.agent.state import VERSION, State, StateError
+from wayhomed.core import prefs
+from wayhomed.core.netmap import Netmap
+from wayhomed.port import random_bytes, runtime
+from wayhomed.wire import keys
+
+BASE = "/tmp/wayhome-state-test-" + hexlify(random_bytes(6)).decode() + "-"
+
+
+def opened(name):
+    state = State(BASE + name)
+    state.open()
+    return state
+
+
+def clean(name):
+    for file in os.listdir(BASE + name):
+        os.remove(BASE + name + "/" + file)
+    os.rmdir(BASE + name)
+
+
+def test_keys_are_made_once_and_kept():
+    one = opened("keys")
+    one.close()
+    two = opened("keys")
+    assert one.machine_private == two.machine_private
+    assert one.node_private == two.node_private
+    assert one.machine_private != one.node_private
+    assert len(keys.public_of(two.node_private)) == 32
+    two.close()
+    clean("keys")
+
+
+def test_only_the_owner_may_read_it():
+    state = opened("modes")
+    state.save_netmap({"Node": None})
+    assert runtime.mode_of(BASE + "modes") == 0o700
+    for file in ("state.json", "netmap.json"):
+        assert runtime.mode_of(BASE + "modes/" + file) == 0o600
+    state.close()
+    clean("modes")
+
+
+def test_everything_comes_back():
+    one = opened("all")
+    one.prefs = prefs.changed(
+        one.prefs, {"LoginServer": "https://mesh.example.net", "AdvertiseRoutes": ["10.1.0.0/16"]}
+    )
+    one.registered = True
+    one.server_key = b"s" * 32
+    one.next_node_private = keys.new_private(b"n" * 32)
+    one.save()
+    one.close()
+    two = opened("all")
+    assert two.prefs.as_json() == one.prefs.as_json()
+    assert two.registered
+    assert two.server_key == b"s" * 32
+    assert two.next_node_private == one.next_node_private
+    two.close()
+    clean("all")
+
+
+def test_a_second_daemon_is_refused():
+    one = opened("lock")
+    error = raises(StateError, State(BASE + "lock").open)
+    assert "another wayhomed" in str(error)
+    one.close()
+    clean("lock")
+
+
+def test_a_newer_format_is_left_alone():
+    opened("newer").close()
+    path = BASE + "newer/state.json"
+    newer = json.dumps({"Version": VERSION + 1, "MachineKey": "in a form that we do not know"}).encode()
+    runtime.write_file(path, newer, 0o600)
+    error = raises(StateError, State(BASE + "newer").open)
+    assert "newer wayhomed" in str(error)
+    assert "install" in str(error)
+    assert runtime.read_file(path, 1000) == newer
+    clean("newer")
+
+
+def test_a_damaged_file_is_left_alone():
+    for content in (
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"Version":"1"}',
+        b'{"Version":1}',
+        b'{"Version":1,"MachineKey":"privkey:00","NodeKey":"x"}',
+        b"\xff\xfe",
+    ):
+        runtime.make_directory(BASE + "damaged", 0o700)
+        path = BASE + "damaged/state.json"
+        runtime.write_file(path, content, 0o600)
+        state = State(BASE + "damaged")
+        assert "damaged" in str(raises(StateError, state.open)), content
+        assert runtime.read_file(path, 1000) == content
+        state.close()
+        clean("damaged")
+
+
+def test_a_place_that_can_not_be_written_is_told_in_words():
+    error = raises(StateError, State("/proc/wayhome/state").open)
+    assert "/proc/wayhome/state" in str(error)
+    assert "--state" in str(error)
+
+
+def test_a_netmap_that_is_damaged_is_no_netmap():
+    state = opened("netmap")
+    assert state.load_netmap() is None
+    path = BASE + "netmap/netmap.json"
+    for content in (b"", b"{", b"[]", b"{}", b'{"Node":5}'):
+        runtime.write_file(path, content, 0o600)
+        assert state.load_netmap() is None, content
+    state.close()
+    clean("netmap")
+
+
+def test_the_netmap_comes_back():
+    state = opened("netmap2")
+    netmap = Netmap()
+    node = {"ID": 1, "Key": keys.key_text(keys.NODE, b"k" * 32), "Addresses": ["100.64.0.1/32"], "Name": "a.b."}
+    netmap.apply({"Node": node, "Domain": "example"})
+    state.save_netmap(netmap.as_json())
+    assert state.load_netmap().node.name == "a.b."
+    assert state.load_netmap().domain == "example"
+    state.forget_netmap()
+    assert state.load_netmap() is None
+    state.close()
+    clean("netmap2")

@@ -1,0 +1,108 @@
+"""Tasks, time limits and the mailbox."""
+
+import asyncio
+
+from wayhomed.port.tasks import Mailbox, run_all, sleep_ms, wait_for_event, within
+
+
+def run(coroutine):
+    result = asyncio.run(coroutine)
+    asyncio.new_event_loop()  # under MicroPython the loop outlives run()
+    return result
+
+
+async def forever(ended, name):
+    try:
+        while True:
+            await sleep_ms(10_000)
+    finally:
+        ended.append(name)
+
+
+def test_the_first_to_end_ends_the_others():
+    ended = []
+
+    async def main():
+        await run_all(forever(ended, "a"), sleep_ms(1), forever(ended, "b"))
+
+    run(main())
+    assert sorted(ended) == ["a", "b"]
+
+
+def test_the_first_failure_comes_out_after_all_have_ended():
+    ended = []
+
+    async def fail():
+        await sleep_ms(1)
+        raise ValueError("broken")
+
+    async def main():
+        try:
+            await run_all(forever(ended, "a"), fail())
+        except ValueError as error:
+            return str(error)
+
+    assert run(main()) == "broken"
+    assert ended == ["a"]
+
+
+def test_cancelling_the_group_ends_its_members():
+    ended = []
+
+    async def main():
+        task = asyncio.create_task(run_all(forever(ended, "a"), forever(ended, "b")))
+        await sleep_ms(5)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+
+    run(main())
+    assert sorted(ended) == ["a", "b", "cancelled"]
+
+
+def test_a_time_limit_names_what_took_too_long():
+    async def main():
+        try:
+            await within(5, sleep_ms(10_000), "the coffee")
+        except OSError as error:
+            return error.args[1]
+
+    assert run(main()).startswith("the coffee")
+
+
+def test_an_event_is_waited_for_and_no_longer():
+    async def main():
+        event = asyncio.Event()
+        silent = await wait_for_event(event, 5)
+        event.set()
+        return silent, await wait_for_event(event, 5)
+
+    assert run(main()) == (False, True)
+
+
+def test_a_full_mailbox_drops_its_oldest():
+    async def main():
+        mailbox = Mailbox(2)
+        for item in (1, 2, 3):
+            mailbox.put(item)
+        return await mailbox.take_all(), mailbox.dropped, mailbox.take_now()
+
+    assert run(main()) == ([2, 3], 1, [])
+
+
+def test_a_mailbox_wakes_its_reader():
+    async def main():
+        mailbox = Mailbox(2)
+
+        async def put():
+            await sleep_ms(1)
+            mailbox.put("news")
+
+        task = asyncio.create_task(put())
+        got = await mailbox.take_all()
+        await task
+        return got
+
+    assert run(main()) == ["news"]
