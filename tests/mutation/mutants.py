@@ -5,7 +5,8 @@ A mutant is one small change:
   condition of an `if` that compares against a limit is False;
 - OPERAND: one part of such an `and`/`or` condition is left out;
 - BOUNDARY: one `<`, `<=`, `>`, `>=` in such a condition lets one more, or one less, through;
-- UNTRANSLATED: an error of a library is let through instead of becoming BadWire.
+- UNTRANSLATED: an error of a library is let through instead of becoming BadWire;
+- LIFTED: a limit that has a name (with MAX, MOST or SHOWN in it) is 16 times what it was.
 """
 
 import ast
@@ -16,13 +17,15 @@ REMOVED = "removed"
 OPERAND = "operand"
 BOUNDARY = "boundary"
 UNTRANSLATED = "untranslated"
+LIFTED = "lifted"
+KINDS = (REMOVED, OPERAND, BOUNDARY, UNTRANSLATED, LIFTED)
 
 _ORDERED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change. `lines` are those of which a test must run at least one to be able to notice it."""
+    """One change. To notice it, a test must run at least one of `lines`; where there are none, any test may."""
 
     kind: str
     line: int
@@ -60,6 +63,9 @@ def _changes(node: ast.AST) -> Iterator[tuple]:
         for index, statement in enumerate(getattr(node, field, []) if isinstance(node, ast.stmt) else []):
             if isinstance(statement, ast.Raise) and statement.exc is not None:
                 yield REMOVED, statement.lineno, [statement.lineno], _leave_out(field, index)
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _names_a_limit(node.targets[0].id):
+        # The value stands at module level, which no test runs: every test may be the one that notices.
+        yield LIFTED, node.lineno, [], _sixteen_times
     if isinstance(node, ast.ExceptHandler) and any(isinstance(s, ast.Raise) and s.exc for s in node.body):
         raising = next(s for s in node.body if isinstance(s, ast.Raise))
         yield UNTRANSLATED, raising.lineno, [raising.lineno], _let_through
@@ -90,6 +96,14 @@ def _compares_with_a_limit(test: ast.expr) -> bool:
             if "len" in names or any(type(operator) in _ORDERED for operator in part.ops):
                 return True
     return False
+
+
+def _names_a_limit(name: str) -> bool:
+    return name.isupper() and any(word in name.split("_") for word in ("MAX", "MOST", "SHOWN"))
+
+
+def _sixteen_times(node: ast.AST) -> None:
+    node.value = ast.BinOp(node.value, ast.Mult(), ast.Constant(16))
 
 
 def _leave_out(field: str, index: int):

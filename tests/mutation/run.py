@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "firmware"), str(ROOT / "tests")]
 
-from mutation.mutants import BOUNDARY, OPERAND, REMOVED, UNTRANSLATED, Mutant, mutants_of  # noqa: E402
+from mutation.mutants import KINDS, Mutant, mutants_of  # noqa: E402
 
 WIRE = ROOT / "firmware/wayhomed/wire"
 TESTS = ROOT / "tests/wire"
@@ -79,7 +79,10 @@ class Suite:
 
     def tests_of(self, file: Path, mutant: Mutant) -> list[tuple[Path, str]]:
         """Return the tests that could notice the mutant, quickest first."""
-        wanted = {(str(file), line) for line in mutant.lines}
+        if not mutant.lines:
+            wanted = {(str(file), line) for line in range(len(file.read_text().splitlines()) + 1)}
+        else:
+            wanted = {(str(file), line) for line in mutant.lines}
         return sorted((test for test, seen in self.lines.items() if seen & wanted), key=self.seconds.__getitem__)
 
 
@@ -162,7 +165,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="Example: run.py noise derp --jobs 2")
     parser.add_argument("modules", nargs="*", help="names of modules in wire/; without any, all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side")
-    parser.add_argument("--kinds", default=",".join((REMOVED, OPERAND, BOUNDARY, UNTRANSLATED)), help="which changes")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="which changes")
     words = parser.parse_args()
     files = [WIRE / f"{name}.py" for name in words.modules] or sorted(WIRE.glob("[a-z]*.py"))
     start = time.perf_counter()

@@ -160,3 +160,5 @@ def test_a_map_frame_over_the_limit_is_refused_by_its_header():
     raises(BadWire, decoder.feed, b"\x65\0\0\0")
     raises(BadWire, control.MapFrameDecoder(100).feed, control.encode_map_frame(bytes(101)))
     raises(BadWire, control.MapFrameDecoder(100).feed, b"\xff\xff\xff\xff")
+    assert control.MapFrameDecoder().feed((4_194_304).to_bytes(4, "little")) == []
+    raises(BadWire, control.MapFrameDecoder().feed, (4_194_305).to_bytes(4, "little"))

@@ -138,6 +138,7 @@ def test_integers_of_the_rfc_are_read_and_written():
 def test_an_integer_without_end_is_refused():
     refuses("ff80808080")
     refuses("ff8080808000")
+    refuses("3f8080808000")
     refuses("ff808080")
     refuses("ff")
     assert decode("3f80808000") == []

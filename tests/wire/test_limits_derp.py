@@ -12,6 +12,9 @@ NONCE = bytes(range(24))
 KEYS = bytes(range(64))
 NUMBER_MOST = 1 << 53
 APP_NAME_MOST = 200
+CLIENT_INFO_MOST = 262_144
+HTTP_HEAD_MOST = 8_192
+PACKET_MOST = 65_536
 
 
 def client_info(text):
@@ -51,10 +54,10 @@ def test_an_empty_box_is_no_json_and_a_shorter_one_is_cut_short():
 
 def test_a_client_info_may_have_256_kib_and_not_a_byte_more():
     text = b'{"version":2}'
-    longest = client_info(text + b" " * (derp.CLIENT_INFO_MOST_BYTES - len(client_info(text))))
-    assert len(longest) == derp.CLIENT_INFO_MOST_BYTES
+    longest = client_info(text + b" " * (CLIENT_INFO_MOST - len(client_info(text))))
+    assert len(longest) == CLIENT_INFO_MOST
     assert derp.decode_client_info(longest, SERVER)[1].version == 2
-    longer = client_info(text + b" " * (derp.CLIENT_INFO_MOST_BYTES - len(client_info(text)) + 1))
+    longer = client_info(text + b" " * (CLIENT_INFO_MOST - len(client_info(text)) + 1))
     raises(BadWire, derp.decode_client_info, longer, SERVER)
 
 
@@ -79,7 +82,7 @@ def test_texts_of_the_handshake_have_their_bounds():
 
 def test_a_forwarded_packet_may_be_empty_and_may_have_64_kib():
     assert derp.decode_forward_packet(KEYS) == (KEYS[:32], KEYS[32:], b"")
-    packet = bytes(derp.PACKET_MOST_BYTES)
+    packet = bytes(PACKET_MOST)
     assert derp.decode_forward_packet(KEYS + packet) == (KEYS[:32], KEYS[32:], packet)
     raises(BadWire, derp.decode_forward_packet, KEYS + packet + b"\0")
     raises(BadWire, derp.decode_forward_packet, KEYS[:63])
@@ -93,6 +96,6 @@ def test_an_answer_to_the_upgrade_without_a_status_line_is_refused():
 
 def test_an_answer_to_the_upgrade_is_waited_for_up_to_the_limit():
     start = b"HTTP/1.1 101 OK\r\nA: "
-    almost = start + b"x" * (derp.HTTP_HEAD_MOST_BYTES - 1 - len(start))
+    almost = start + b"x" * (HTTP_HEAD_MOST - 1 - len(start))
     assert derp.split_upgrade_response(almost) is None
     raises(BadWire, derp.split_upgrade_response, almost + b"x")
