@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from shared.leftovers import nothing_of_a_lab_is_left_behind  # noqa: F401
 from wayhome.images import micropython
@@ -19,6 +20,10 @@ ROOT = TESTS.parent
 BUILD = ROOT / "build"
 SHARED_FOLDERS = ("wire", "core", "port", "linux", "agent")
 _RUN_SECONDS = 300
+
+# No test is timed: on a busy machine an example may take any time.
+settings.register_profile("wayhome", deadline=None)
+settings.load_profile("wayhome")
 
 
 def is_shared(path: Path) -> bool:
