@@ -410,6 +410,7 @@ class Board:
         return {
             "state": PHASE_NAMES[session.phase],
             "up": self.is_up(),
+            "runtime": runtime.python_name(),
             "auth_url": session.auth_url,
             "self": own,
             "coordinator": {

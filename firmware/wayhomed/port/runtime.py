@@ -3,6 +3,8 @@
 All file calls raise OSError with its errno, on both Pythons.
 """
 
+import sys
+
 from . import MICROPYTHON
 
 if MICROPYTHON:
@@ -18,6 +20,7 @@ __all__ = [
     "mode_of",
     "on_stop_signals",
     "operating_system",
+    "python_name",
     "read_file",
     "remove_file",
     "user_id",
@@ -36,6 +39,12 @@ remove_file = _backend.remove_file
 user_id = _backend.user_id
 wall_clock_s = _backend.wall_clock_s
 write_stderr = _backend.write_stderr
+
+
+def python_name() -> str:
+    """Return which Python runs this, as "CPython 3.11.7"."""
+    name = "MicroPython" if MICROPYTHON else "CPython"
+    return name + " " + ".".join([str(number) for number in sys.implementation.version[:3]])
 
 
 def read_file(path: str, limit_bytes: int):

@@ -28,7 +28,7 @@ class Coordinator:
 
     def start(self, *more: str) -> None:
         """Start it and wait until its admin socket answers. Raises HostError with its last words if it ends."""
-        words = [_BIN / "wayhome", "serve", "--state", self.state, "--url", self.url, "--listen", self._listen]
+        words: list[str | Path] = [_BIN / "wayhome", "serve", "--state", self.state, "--url", self.url, "--listen", self._listen]
         with self._log.open("ab") as log:
             process = self.host.popen([*words, "--relay-listen", self._relay_listen, *more], stdout=log, stderr=log)
         self.process = process
@@ -58,7 +58,7 @@ class Board:
 
     def start(self) -> None:
         """Start the daemon and wait until its local API answers."""
-        words = [_BIN / "wayhomed", "--state", self.state, "--socket", self.socket]
+        words: list[str | Path] = [_BIN / "wayhomed", "--state", self.state, "--socket", self.socket]
         with self._log.open("ab") as log:
             process = self.host.popen(words, stdout=log, stderr=log)
         self.process = process
@@ -83,7 +83,7 @@ class Board:
         key_file = self.state.parent / f"{self.host.name}.key"
         key_file.write_text(auth_key)
         key_file.chmod(0o600)
-        words = ["up", "--socket", self.socket, "--login-server", url, "--auth-key-file", key_file, "--hostname", name]
+        words: list[str | Path] = ["up", "--socket", self.socket, "--login-server", url, "--auth-key-file", key_file, "--hostname", name]
         return self.host.popen(
             [_BIN / "wayhomectl", *words, *more, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
