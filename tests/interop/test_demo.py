@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from wayhome.demo.story import NAS, Story
-from wayhome.lab import record
 
 pytestmark = [pytest.mark.lab, pytest.mark.interop]
 
@@ -34,8 +33,7 @@ def test_a_real_client_opens_the_nas_by_name_through_nats_board_and_relay():
     assert NAS in " ".join(told)
 
 
-def test_the_demos_command_writes_what_it_measured_and_leaves_nothing(tmp_path: Path):
-    before = {one.name for one in record.load_all()}
+def test_the_demos_command_writes_what_it_measured(tmp_path: Path):
     file = tmp_path / "demo.json"
     words = [sys.executable, "-m", "wayhome.demo", "--json", str(file)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
@@ -44,5 +42,4 @@ def test_the_demos_command_writes_what_it_measured_and_leaves_nothing(tmp_path: 
         *("joined_s", "first_reply_s", "lan_http_status", "lan_url", "relayed_rtt_ms", "direct_rtt_ms"),
         *("path", "went_direct_s", "client", "router_runtime"),
     }
-    assert {one.name for one in record.load_all()} <= before
     assert "http://nas/ answers 200" in " ".join(done.stdout.split())
