@@ -55,6 +55,13 @@ def alive(pid):
         return None
 
 
+def running_for_ever(host):
+    """Return a process that is past nsenter and in the host."""
+    process = host.popen(["sleep", "1000"])
+    wait_until(lambda: "sleep" in Path(f"/proc/{process.pid}/comm").read_text(), 10, "the program to be there")
+    return process
+
+
 # -- what a lab is
 
 
@@ -211,8 +218,8 @@ def test_a_command_that_takes_too_long_is_killed(pair):
 
 
 def test_a_started_process_has_a_number_of_this_machine_and_takes_signals(pair):
-    process = pair.host("one").popen(["sleep", "1000"])
-    wait_until(lambda: "sleep" in Path(f"/proc/{process.pid}/comm").read_text(), 10, "the program to be there")
+    process = running_for_ever(pair.host("one"))
+    assert Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n"
     process.terminate()
     assert process.wait(10) == -signal.SIGTERM
 
@@ -234,7 +241,7 @@ def test_a_process_can_be_started_from_any_thread(pair):
 
 def test_everything_ends_with_the_lab():
     with Lab.up(plan.parse("pair", PAIR)) as lab:
-        kind = lab.host("one").popen(["sleep", "1000"])
+        kind = running_for_ever(lab.host("one"))
         # neither signals nor a session of its own help
         stubborn = lab.host("one").popen(
             ["sh", "-c", "trap '' TERM; setsid sleep 1000 & echo $!; read never"],
@@ -318,7 +325,8 @@ def test_a_lab_ends_with_its_builder_even_by_kill_9():
         builder.wait()
     wait_until(lambda: not any(alive(pid) for pid in pids), 20, "the lab's processes to end")
     # only the record is left, and whoever comes next removes it
-    assert name in record.remove_orphans()
+    # (or has: other programs on this machine look as well)
+    record.remove_orphans()
     assert record.load(name) is None
 
 
@@ -347,7 +355,7 @@ def test_a_builder_killed_at_any_moment_leaves_nothing():
 
 
 def test_a_lab_ends_with_its_keeper(pair):
-    process = pair.host("one").popen(["sleep", "1000"])
+    process = running_for_ever(pair.host("one"))
     pair.keeper.send(signal.SIGKILL)
     assert process.wait(10) == -signal.SIGKILL
     pair.down()
@@ -382,5 +390,5 @@ def test_a_record_of_a_process_number_used_again_is_an_orphan():
     name = f"reused-{os.getpid()}"
     someone_else = record.Process(os.getpid(), started=1)
     record.claim(record.Record(name, "story", owner=someone_else, keeper=someone_else))
-    assert name in record.remove_orphans()
+    record.remove_orphans()
     assert record.load(name) is None

@@ -8,8 +8,10 @@ namespace lives by its processes, by names in the file system or by open descrip
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,13 +19,18 @@ import pytest
 
 _MARK = "WAYHOME_TEST_SESSION"
 _SECONDS = 10
+_SESSIONS = Path(tempfile.gettempdir(), f"wayhome-tests-{os.getuid()}")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_of_a_lab_is_left_behind():
     os.environ[_MARK] = secrets.token_hex(8)
+    _SESSIONS.mkdir(exist_ok=True)
+    sign = _SESSIONS / str(os.getpid())
+    sign.touch()
     before = _machine_wide()
     yield
+    sign.unlink()
     deadline = time.monotonic() + _SECONDS
     while (left := _left_behind(before)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -33,8 +40,22 @@ def nothing_of_a_lab_is_left_behind():
 
 
 def _left_behind(before: set[str]) -> list[str]:
-    processes = [f"process {pid}: {_command(pid)} (started by {_test_of(pid)})" for pid in _marked_processes()]
-    return processes + [f"lab record {name}" for name in _own_records()] + sorted(_machine_wide() - before)
+    left = [f"process {pid}: {_command(pid)} (started by {_test_of(pid)})" for pid in _marked_processes()]
+    left += [f"lab record {name}" for name in _own_records()]
+    left += _held_descriptors()
+    # What has no owner cannot be told from what others are just using; the session that ends last looks at it.
+    if not _others_are_testing():
+        left += sorted(_machine_wide() - before)
+    return left
+
+
+def _others_are_testing() -> bool:
+    """Tell whether another session (or another worker of this one) runs tests on this machine."""
+    for sign in _SESSIONS.iterdir():
+        if Path("/proc", sign.name).exists():
+            return True
+        sign.unlink(missing_ok=True)
+    return False
 
 
 def _marked_processes() -> list[int]:
@@ -71,17 +92,22 @@ def _own_records() -> list[str]:
     return found
 
 
-def _machine_wide() -> set[str]:
-    """Return what tests could have left in the machine's own network: interfaces, tables, named or held namespaces."""
-    found = {f"network namespace {path}" for path in Path("/run/netns").glob("*")}
+def _held_descriptors() -> list[str]:
+    found = []
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
             target = os.readlink(descriptor)
         except OSError:
             continue
-        if target.startswith(("net:[", "mnt:[", "pid:[")):
-            found.add(f"descriptor {descriptor.name} of this process on {target}")
-    if os.geteuid() == 0:
+        if target.startswith(("net:[", "mnt:[", "pid:[", "uts:[")):
+            found.append(f"descriptor {descriptor.name} of this process on {target}")
+    return found
+
+
+def _machine_wide() -> set[str]:
+    """Return what tests could have left in the machine's own network: named namespaces, interfaces, nftables."""
+    found = {f"network namespace {path}" for path in Path("/run/netns").glob("*")}
+    if os.geteuid() == 0 and shutil.which("ip") and shutil.which("nft"):
         links = subprocess.run(["ip", "-json", "link"], capture_output=True, text=True, check=True).stdout
         found |= {f"interface {link['ifname']}" for link in json.loads(links)}
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout

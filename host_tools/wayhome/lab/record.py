@@ -60,6 +60,30 @@ class Process:
 
 def processes_of(keeper: Process) -> list[Process]:
     """Return what runs in a lab: every process of the keeper's pid namespace but itself."""
+    return [Process(pid, started) for pid, state, started in _inside(keeper) if state != "Z"]
+
+
+def end(keeper: Process) -> None:
+    """Kill a lab's keeper, and with it all that runs in the lab. Returns when that is done; raises HostError if it
+    does not come to be.
+
+    A process that was started from outside stays a zombie until its parent has looked, and the keeper, dead but for its
+    number, stays with it. That is not waited for: nothing runs then, and no namespace is held.
+    """
+    keeper.send(signal.SIGKILL)
+    deadline = time.monotonic() + _KILL_SECONDS
+    while keeper.is_running():
+        if not _holds_namespaces(keeper):
+            states = [state for _, state, _ in _inside(keeper)]
+            if states and all(state == "Z" for state in states):
+                return
+        if time.monotonic() > deadline:
+            raise HostError(f"process {keeper.pid} does not end even by SIGKILL; look at it with ps")
+        time.sleep(0.002)
+
+
+def _inside(keeper: Process) -> list[tuple[int, str, int]]:
+    """Return pid, state (proc(5)) and start time of everything in the keeper's pid namespace but itself."""
     try:
         namespace = os.readlink(f"/proc/{keeper.pid}/ns/pid")
     except OSError:
@@ -70,27 +94,10 @@ def processes_of(keeper: Process) -> list[Process]:
             continue
         try:
             if os.readlink(entry / "ns/pid") == namespace:
-                found.append(Process.of(int(entry.name)))
+                found.append((int(entry.name), *_stat(int(entry.name))))
         except OSError:
             continue  # it has just ended
     return found
-
-
-def end(keeper: Process) -> None:
-    """Kill a lab's keeper, and with it all that runs in the lab. Returns when that is done; raises HostError if it
-    does not come to be.
-
-    A process that was started from outside and has been killed stays a zombie until its parent has looked, and the
-    keeper stays with it: then it is enough that nothing runs and the keeper has let go of its namespaces.
-    """
-    if not keeper.is_running():
-        return
-    keeper.send(signal.SIGKILL)
-    deadline = time.monotonic() + _KILL_SECONDS
-    while keeper.is_running() and (_holds_namespaces(keeper) or processes_of(keeper)):
-        if time.monotonic() > deadline:
-            raise HostError(f"process {keeper.pid} does not end even by SIGKILL; look at it with ps")
-        time.sleep(0.002)
 
 
 def _holds_namespaces(keeper: Process) -> bool:
