@@ -159,10 +159,12 @@ class Session:
 
         Raises BadWire for anything but records that the other side sealed, in their order; then the connection is over.
         """
-        buffer = self._buffer
-        buffer += data
-        out = bytearray()
+        buffer = data
+        if self._buffer:
+            buffer = self._buffer
+            buffer += data
         view = memoryview(buffer)
+        plaintexts = []
         start = 0
         while len(buffer) - start >= HEADER_BYTES:
             kind, length = struct.unpack_from(HEADER, buffer, start)
@@ -174,15 +176,17 @@ class Session:
             if end > len(buffer):
                 break
             try:
-                out += aead_open(self._open_key, _record_nonce(self._opened), view[start + HEADER_BYTES : end], b"")
+                sealed = view[start + HEADER_BYTES : end]
+                plaintexts.append(aead_open(self._open_key, _record_nonce(self._opened), sealed, b""))
             except CryptoError:
                 raise BadWire("a Noise record that the other side did not seal")
             self._opened += 1
             start = end
-        # A bytearray that a memoryview looks into cannot change its size, so the rest is copied: less than one frame.
-        if start:
-            self._buffer = buffer[start:]
-        return bytes(out)
+        # Whole records leave nothing to copy, and what is left is less than one. It goes into a new bytearray, as one
+        # that a memoryview looks into cannot change its size.
+        if start or not self._buffer:
+            self._buffer = bytearray(view[start:])
+        return plaintexts[0] if len(plaintexts) == 1 else b"".join(plaintexts)
 
 
 class _Handshake:
