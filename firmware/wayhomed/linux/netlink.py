@@ -93,7 +93,7 @@ class Netlink:
         """Ask for one change. Raises OSError with the kernel's errno."""
         failure = self.change_all([(kind, flags, payload)])[0]
         if failure:
-            raise OSError(failure)
+            raise OSError(failure, "the kernel refused a change")
 
     def change_all(self, requests: list) -> list:
         """Ask for many changes, (type, flags, payload) each; return an errno for each, 0 where it was done."""
@@ -138,5 +138,5 @@ class Netlink:
                 if kind == _DONE:
                     return listed, interrupted
                 if kind == _ERROR:
-                    raise OSError(-struct.unpack_from("i", part)[0])
+                    raise OSError(-struct.unpack_from("i", part)[0], "the kernel refused to list")
                 listed.append(part)

@@ -91,7 +91,7 @@ class Proxy:
                     raise
             else:
                 return port
-        raise OSError(_EADDRINUSE)
+        raise OSError(_EADDRINUSE, "no UDP port from %d on is free" % FIRST_PROXY_PORT)
 
     def _drain(self) -> None:
         """Throw away what the reader caught before its filter and its device were set."""

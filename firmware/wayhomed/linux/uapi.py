@@ -76,7 +76,7 @@ def decode_device(answer: bytes) -> Device:
     """Return the Device of the answer to GET. Raises BadWire if it is no such answer, OSError if it is a refusal."""
     failure = decode_errno(answer)
     if failure:
-        raise OSError(failure)
+        raise OSError(failure, "WireGuard refused")
     device = Device()
     peer = None
     for line in answer.split(b"\n"):

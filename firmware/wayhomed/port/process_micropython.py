@@ -35,7 +35,7 @@ class Child:
         pid = bytearray(4)
         failure = _spawn(pid, words[0], None, attributes, arguments, _environ())
         if failure:
-            raise OSError(failure)
+            raise OSError(failure, "no such program, or it can't be started")
         self.pid = struct.unpack("i", pid)[0]
         self._exit_code = None
 
@@ -57,7 +57,7 @@ class Child:
         if self.exit_code() is None:
             watched = _syscall(_SYS_PIDFD_OPEN, self.pid, 0)
             if watched < 0:
-                raise OSError(errno_after_call())
+                raise OSError(errno_after_call(), "pidfd_open")
             try:
                 await wait_readable(watched)
             finally:
