@@ -159,10 +159,10 @@ class Session:
 
         Raises BadWire for anything but records that the other side sealed, in their order; then the connection is over.
         """
-        buffer = data
+        buffer: bytes | bytearray = data
         if self._buffer:
+            self._buffer += data
             buffer = self._buffer
-            buffer += data
         view = memoryview(buffer)
         plaintexts = []
         start = 0
