@@ -241,7 +241,7 @@ def _plan_peers(result: Plan, netmap, preferences: Preferences, facts: Facts, ad
     reserved = set(result.addresses)
     for device in result.firewall.published:
         reserved.update([mesh_ip for mesh_ip, _target in device.pairs])
-    owners = {}
+    owners: dict = {}
     # Single addresses of all peers come first, so that no subnet can take what is somebody's own.
     for peer in peers:
         for prefix in peer.allowed_ips:

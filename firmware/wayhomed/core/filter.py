@@ -164,9 +164,8 @@ def _read_addresses(text) -> list:
 def _read_ports(ports) -> tuple:
     if not isinstance(ports, dict):
         raise BadWire("a destination without Ports")
-    first = ports.get("First")
-    last = ports.get("Last")
-    if not _is_number(first, 0, LAST_PORT) or not _is_number(last, first, LAST_PORT):
+    first, last = ports.get("First", -1), ports.get("Last", -1)
+    if not _is_number(first, 0, LAST_PORT) or not _is_number(last, 0, LAST_PORT) or first > last:
         raise BadWire("Ports is not a range within 0 to 65535")
     return first, last
 

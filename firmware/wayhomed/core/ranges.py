@@ -63,7 +63,7 @@ def of_prefix(prefix: tuple) -> tuple:
 
 def merged(items: list) -> list:
     """Return ranges of one family sorted, with those that overlap made one."""
-    result = []
+    result: list = []
     for low, high in sorted(items):
         if result and low <= result[-1][1]:
             if high > result[-1][1]:

@@ -50,17 +50,22 @@ class DataPlane:
             raise DataPlaneError("%s can't be the name of an interface" % settings.interface)
         self._settings = settings
         self._sysctls = Sysctls(settings.undo_path)
-        self._kernel = None
-        self._nftables = None
-        self._proxy = None
-        self._wireguard = None
+        self._last_index = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget all that is so between start() and stop(); what is open must have been closed."""
+        self._kernel: netlink.Netlink = None  # type: ignore[assignment]
+        self._nftables: Nftables = None  # type: ignore[assignment]
+        self._proxy: Proxy = None  # type: ignore[assignment]
+        self._wireguard: UserspaceWireGuard = None  # type: ignore[assignment]
         self._index = 0
         self._ruleset = ""
         self._plan = planning.Plan()
-        self._peers = {}  # {public key: set of prefixes} as WireGuard has them; None: must be asked
-        self._indices = {}  # {public key: proxy index}
-        self._keys = {}  # the other way round
-        self._last_index = 0
+        self._peers: dict = {}  # {public key: set of prefixes} as WireGuard has them
+        self._peers_known = True  # False: a change failed, WireGuard must be asked
+        self._indices: dict = {}  # {public key: proxy index}
+        self._keys: dict = {}  # the other way round
 
     async def start(self, private_key: bytes) -> None:
         """Bring the interface up, with nothing on it and everything closed."""
@@ -197,7 +202,6 @@ class DataPlane:
                 await self._wireguard.stop()
             except (OSError, DataPlaneError) as error:
                 problem = error
-            self._wireguard = None
         for step in (self._remove_rules, self._sysctls.undo, self._remove_table):
             try:
                 step()
@@ -206,12 +210,7 @@ class DataPlane:
         for opened in (self._proxy, self._kernel, self._nftables):
             if opened is not None:
                 opened.close()
-        self._proxy = self._kernel = self._nftables = None
-        self._ruleset = ""
-        self._plan = planning.Plan()
-        self._peers = {}
-        self._indices = {}
-        self._keys = {}
+        self._reset()
         return problem
 
     def _remove_rules(self) -> None:
@@ -267,7 +266,7 @@ class DataPlane:
     def _close_everything(self) -> None:
         """After a failure: no rule of before may stay open that the netmap has closed."""
         self._ruleset = ""
-        self._peers = None
+        self._peers_known = False
         try:
             self._load_ruleset(planning.Firewall())
         except DataPlaneError:
@@ -289,7 +288,7 @@ class DataPlane:
                 link.add_address(self._kernel, self._index, ip)
 
     async def _apply_peers(self, wanted: dict) -> None:
-        if self._peers is None:
+        if not self._peers_known:
             device = await self._wireguard.device()
             self._peers = {key: set(device.peers[key].allowed) for key in device.peers}
         endpoints = {}
@@ -299,13 +298,13 @@ class DataPlane:
             endpoints[key] = (address_of(self._indices[key]), self._proxy.port)
         changes = changes_between(self._peers, wanted, endpoints)
         if changes:
-            before = self._peers
-            self._peers = None  # until WireGuard has said yes to all of it
+            self._peers_known = False  # until WireGuard has said yes to all of it
             await self._wireguard.set_peers(changes)
-            for key in before:
+            for key in self._peers:
                 if key not in wanted:
                     self._give_index_back(key)
             self._peers = {key: set(wanted[key]) for key in wanted}
+        self._peers_known = True
 
     def _take_index(self, key: bytes) -> None:
         """Give a peer the next index in turn: one just given back is used last, late packets may still bear it."""

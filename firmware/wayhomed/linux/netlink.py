@@ -109,7 +109,7 @@ class Netlink:
             self._sequence += 1
             batch += encode_message(kind, REQUEST | ACK | flags, self._sequence, payload)
         self._socket.send(batch)
-        failures = {}
+        failures: dict = {}
         while len(failures) < len(requests):
             for kind, _flags, sequence, payload in decode_messages(self._socket.recv(_READ_BYTES)):
                 if kind == _ERROR and sequence >= first:
@@ -128,7 +128,7 @@ class Netlink:
         self._sequence += 1
         asked = self._sequence
         self._socket.send(encode_message(kind, REQUEST | DUMP, asked, payload))
-        listed = []
+        listed: list = []
         interrupted = False
         while True:
             for kind, flags, sequence, part in decode_messages(self._socket.recv(_READ_BYTES)):

@@ -36,7 +36,7 @@ class Sysctls:
 
     def __init__(self, path: str):
         self._path = path
-        self._changed = []
+        self._changed: list = []
 
     def undo_leftovers(self) -> None:
         """Put back what a killed predecessor changed; after a reboot there is nothing to put back."""

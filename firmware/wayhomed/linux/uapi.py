@@ -28,8 +28,8 @@ class PeerStatus:
 
     def __init__(self, public_key: bytes):
         self.public_key = public_key
-        self.endpoint = None
-        self.allowed = []
+        self.endpoint: tuple | None = None
+        self.allowed: list = []
         self.received_bytes = 0
         self.sent_bytes = 0
         self.handshake_s = 0

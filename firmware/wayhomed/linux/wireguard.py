@@ -37,9 +37,9 @@ class PeerChange:
         self.public_key = public_key
         self.remove = False
         self.update_only = False  # do nothing if there is no such peer
-        self.endpoint = None  # (ip bytes, port)
+        self.endpoint: tuple | None = None  # (ip bytes, port)
         self.replace_allowed = False
-        self.allowed = []
+        self.allowed: list = []
 
 
 def changes_between(old: dict, new: dict, endpoints: dict) -> list:
@@ -80,7 +80,7 @@ class UserspaceWireGuard:
     def __init__(self, program: str = "wireguard-go"):
         self._program = program
         self._interface = ""
-        self._child = None
+        self._child: process.Child = None  # type: ignore[assignment]  # between start() and stop()
 
     async def start(self, interface: str) -> None:
         """Start the child and wait until it answers. Raises DataPlaneError."""
@@ -118,7 +118,7 @@ class UserspaceWireGuard:
         """End the child; its interface goes with it."""
         if self._child is not None:
             await process.end(self._child, _END_S)
-            self._child = None
+            self._child = None  # type: ignore[assignment]
             remove_leftover(self._interface)
 
     async def set_device(self, private_key: bytes, port: int, fwmark: int) -> None:
@@ -168,7 +168,7 @@ class UserspaceWireGuard:
                     if error.errno != packets.EAGAIN:
                         raise
                     await packets.wait_writable(link)
-            answer = bytearray()
+            answer = b""
             while not uapi.is_whole(answer):
                 try:
                     part = link.recv(_READ_BYTES)
@@ -180,7 +180,7 @@ class UserspaceWireGuard:
                 answer += part
                 if not part or len(answer) > _MAX_ANSWER_BYTES:
                     raise BadWire("an answer that does not end")
-            return bytes(answer)
+            return answer
         finally:
             link.close()
 
