@@ -128,7 +128,14 @@ def test_a_client_info_of_which_any_byte_is_changed_or_missing_is_refused():
         raises(BadWire, derp.decode_client_info, changed, SERVER_PRIVATE)
     raises(BadWire, derp.decode_client_info, payload, CLIENT_PRIVATE)
     raises(BadWire, derp.decode_client_info, bytes(len(payload)), SERVER_PRIVATE)
-    raises(BadWire, derp.decode_client_info, payload + bytes(derp.CLIENT_INFO_MOST_BYTES), SERVER_PRIVATE)
+
+
+def test_a_client_info_over_256_kib_is_refused_though_its_box_opens():
+    most = derp.CLIENT_INFO_MOST_BYTES - 32 - 24 - 16
+    text = b'{"version":2}'
+    fits = client_info_of(text + b" " * (most - len(text)))
+    assert derp.decode_client_info(fits, SERVER_PRIVATE)[0] == CLIENT_PUBLIC
+    raises(BadWire, derp.decode_client_info, client_info_of(text + b" " * (most + 1 - len(text))), SERVER_PRIVATE)
 
 
 def test_names_in_the_handshake_are_read_without_regard_to_case_and_unknown_ones_ignored():
@@ -285,4 +292,6 @@ def test_another_answer_than_101_is_refused_at_once():
         b"HTTP/1.1 101 Switching" + bytes(derp.HTTP_HEAD_MOST_BYTES),
     ):
         raises(BadWire, derp.split_upgrade_response, answer)
-    assert "403 Forbidden" in str(raises(BadWire, derp.split_upgrade_response, b"HTTP/1.1 403 Forbidden\r\n"))
+    refusal = raises(BadWire, derp.split_upgrade_response, b"HTTP/1.1 403 Forbidden\r\nServer: x\r\n")
+    assert str(refusal)[-22:] == "HTTP/1.1 403 Forbidden"
+    assert str(raises(BadWire, derp.split_upgrade_response, b"\x1b[2J\xff\r\n"))[-6:] == ": ?[2J?"[-6:]

@@ -12,12 +12,12 @@ SEEN = b"\xc6\x33\x64\x07"
 SEEN_V6 = unhexlify("20010db8000000000000000000000007")
 
 
-def request_of(*attributes):
+def request_of(*attributes, message_type=1, longer=0):
     """Return a Binding request with these (type, value) attributes and a right FINGERPRINT last."""
     body = b""
     for attribute, value in attributes:
         body += struct.pack(">HH", attribute, len(value)) + value + bytes(-len(value) % 4)
-    start = struct.pack(">HH4s12s", 1, len(body) + 8, stun.MAGIC, TXID) + body
+    start = struct.pack(">HH4s12s", message_type, len(body) + 8 + longer, stun.MAGIC, TXID) + body
     return start + struct.pack(">HHI", stun.ATTRIBUTE_FINGERPRINT, 4, crc32(start) ^ 0x5354554E)
 
 
@@ -84,6 +84,22 @@ def test_a_request_whose_attributes_run_over_its_end_gets_no_answer():
         )
 
 
+def test_another_type_or_length_with_a_right_fingerprint_gets_no_answer():
+    software = (stun.ATTRIBUTE_SOFTWARE, b"tailnode")
+    assert stun.decode_binding_request(request_of(software)) == TXID
+    for message_type in (0x0002, 0x0003, 0x0011, 0x0101, 0x0111):
+        raises(BadWire, stun.decode_binding_request, request_of(software, message_type=message_type))
+    for longer in (-4, 4):
+        raises(BadWire, stun.decode_binding_request, request_of(software, longer=longer))
+
+
+def test_a_header_that_holds_its_own_fingerprint_gets_no_answer():
+    for length in (0, 4):
+        start = struct.pack(">HH4s", 1, length, stun.MAGIC) + bytes(length)
+        forged = start + struct.pack(">HHI", stun.ATTRIBUTE_FINGERPRINT, 4, crc32(start) ^ 0x5354554E)
+        raises(BadWire, stun.decode_binding_request, forged + bytes(20 + length - len(forged)))
+
+
 def test_the_fingerprint_counts_only_as_last_attribute():
     whole = REQUEST[:20] + REQUEST[32:] + REQUEST[20:32]
     raises(BadWire, stun.decode_binding_request, whole)
@@ -96,6 +112,11 @@ def test_all_forms_of_mapped_address_are_understood_and_xor_wins():
     assert stun.decode_binding_response(response_of((0x8020, xored))) == expected
     assert stun.decode_binding_response(response_of((0x0001, plain))) == (TXID, b"\x0a\0\0\x01", 41641)
     assert stun.decode_binding_response(response_of((0x0001, plain), (0x0020, xored))) == expected
+    assert stun.decode_binding_response(response_of((0x0001, plain), (0x0001, plain[:4] + bytes(4)))) == (
+        TXID,
+        b"\x0a\0\0\x01",
+        41641,
+    )
     assert stun.decode_binding_response(response_of((0x8022, b"odd"), (0x0020, xored))) == expected
     assert stun.decode_binding_response(response_of((0x0020, xored)) + b"trailing") == expected
 
@@ -109,7 +130,16 @@ def test_a_broken_response_is_refused():
     raises(BadWire, stun.decode_binding_response, response_of((0x0020, b"\0\x01\0\0\0\0\0")))
     raises(BadWire, stun.decode_binding_response, response_of((0x0020, b"\0\x02\0\0\0\0\0\0")))
     raises(BadWire, stun.decode_binding_response, response_of((0x0020, b"\0\x03\0\0\0\0\0\0")))
+    raises(BadWire, stun.decode_binding_response, response_of((0x0020, b"\0\x03\0\0" + bytes(16))))
     raises(BadWire, stun.decode_binding_response, response_of((0x0001, b"\0\x01\0\0\0\0\0\0\0")))
+    raises(BadWire, stun.decode_binding_response, b"\x01\x11" + RESPONSE[2:])
+
+
+def test_a_response_whose_attributes_run_over_its_end_is_refused():
+    plain = struct.pack(">HH", 0x0001, 8) + b"\0\x01\xa2\xa9\x0a\0\0\x01"
+    for tail in (b"\0", b"\0\0", b"\x80\x22\0", b"\x80\x22\0\x01", b"\x80\x22\xff\xff" + bytes(8)):
+        header = struct.pack(">HH4s12s", 0x101, len(plain + tail), stun.MAGIC, TXID)
+        raises(BadWire, stun.decode_binding_response, header + plain + tail)
 
 
 def test_what_is_not_stun_is_told_apart():

@@ -57,8 +57,7 @@ def decode_binding_request(datagram: bytes) -> bytes:
     message_type, length, _, txid = struct.unpack_from(HEADER, datagram, 0)
     if message_type != BINDING_REQUEST or length != len(datagram) - HEADER_BYTES:
         raise BadWire("not a Binding request")
-    if length < _FINGERPRINT_BYTES:
-        raise BadWire("a Binding request without FINGERPRINT")
+    # In a request too short for a FINGERPRINT this looks into the header; it then has no room for SOFTWARE either.
     end = len(datagram) - _FINGERPRINT_BYTES
     attribute, size, fingerprint = struct.unpack_from(">HHI", datagram, end)
     if attribute != ATTRIBUTE_FINGERPRINT or size != 4 or fingerprint != _fingerprint(datagram[:end]):
