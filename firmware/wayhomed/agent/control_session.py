@@ -83,6 +83,7 @@ class ControlSession:
         self.phase = Phase.STOPPED
         self.auth_url = ""
         self.error = ""
+        self.refused = False  # only the owner can mend what `error` says
         self.connected = False  # the map stream runs
 
     # --- What the owner asks for ---
@@ -94,6 +95,7 @@ class ControlSession:
         self._new_key_wanted = new_key
         self._accept_new_server_key = accept_new_server_key
         self.error = ""
+        self.refused = False
         self.auth_url = ""
         self._backoff.succeeded()
         self._kicked.set()
@@ -121,6 +123,7 @@ class ControlSession:
                 await run_all(self._connect_and_serve(), self._kicked.wait())
             except LoginRefused as refusal:
                 self.error = str(refusal)
+                self.refused = True
                 self._log.error("the coordinator refuses us: " + self.error)
                 self._set_phase(Phase.NEEDS_LOGIN)
                 wait_ms = _REFUSED_RETRY_MS
@@ -248,6 +251,7 @@ class ControlSession:
             break
         self.auth_url = ""
         self.error = ""
+        self.refused = False
         self._auth_key = ""
         rotated = state.next_node_private is not None
         if rotated:
@@ -355,6 +359,7 @@ class ControlSession:
         node = self._board.netmap.node
         if node.is_expired(runtime.wall_clock_s()):
             self.error = "the node key has expired; run: wayhomectl up"
+            self.refused = True
             self._set_phase(Phase.NEEDS_LOGIN)
         elif not node.machine_authorized:
             self._set_phase(Phase.NEEDS_APPROVAL)

@@ -174,7 +174,7 @@ class LocalApi:
                     await _send(stream, {key: step})
             if board.is_up() and board.session.phase == Phase.RUNNING:
                 return
-            if board.session.phase == Phase.NEEDS_LOGIN and board.session.error and not board.session.auth_url:
+            if board.session.refused:
                 raise Refused(board.session.error, "run wayhomectl up again once that is mended")
             limit_ms = timeout_ms or (_LOGIN_MS if board.session.phase == Phase.NEEDS_LOGIN else _UP_MS)
             left_ms = started_ms + limit_ms - monotonic_ms()

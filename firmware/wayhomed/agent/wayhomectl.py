@@ -18,7 +18,7 @@ UP = options.Command(
     "wayhomectl up",
     "Join the mesh and let packets flow; settings that are not named stay as they are.\n"
     "Without an auth key a link is printed that a person opens to let this machine in.",
-    "wayhomectl up --login-server https://mesh.example.net --auth-key-file /root/key --advertise-routes 192.168.1.0/24",
+    "wayhomectl up --login-server https://mesh.example.net --auth-key-file key --advertise-routes 192.168.1.0/24",
     [
         options.Option("login-server", "the coordinator's URL", "URL"),
         options.Option("auth-key", "join by this key (others on this machine can see it; prefer a file)", "KEY"),
