@@ -321,7 +321,7 @@ def peer_patch(node: Node, aspects: frozenset[Aspect], online: bool) -> dict[str
     # With a new disco key always: clients drop one that seems older than what they know (control.md 7.4, second trap).
     if Aspect.ONLINE in aspects or Aspect.DISCO_KEY in aspects:
         patch["Online"] = online
-        if not online and node.last_seen is not None:
+        if node.last_seen is not None:  # while it is online too: it may have gone and come back since the last message
             patch["LastSeen"] = time_text(node.last_seen)
     return patch
 
