@@ -4,20 +4,21 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import uvloop
 
 from wayhomed.wire.address import endpoint_from_text, ip_text
 from wayhomed.wire.errors import BadWire
 
 from ..errors import HostError
-from ..relay import standalone
-from ..relay.settings import RelaySettings
-from ..relay.standalone import Address, StandaloneOptions, StandaloneRelay, addresses_text
 from ..state_directory import default_state_directory
 from .terminal import print_fields, print_json, print_table
+
+if TYPE_CHECKING:
+    from ..relay.standalone import Address, StandaloneRelay
+
+# The relay itself is imported where it runs: every other `wayhome` command would wait a fifth of a second for it.
 
 relay = typer.Typer(name="relay", help="Run a relay (DERP and STUN) on its own, or look at one that runs.")
 
@@ -57,10 +58,15 @@ def run(
     """Run a relay that is no part of a coordinator, until it is told to stop."""
     if context.invoked_subcommand is not None:
         return
+    import uvloop
+
+    from ..relay import standalone
+    from ..relay.settings import RelaySettings
+
     if rate < 0:
         raise HostError("--rate is a number of bytes a second, or 0 for no limit")
     burst = max(rate // 10, RelaySettings().client_burst_bytes)
-    options = StandaloneOptions(
+    options = standalone.StandaloneOptions(
         state=_state(state),
         listen=_addresses("--listen", listen),
         stun_listen=_addresses("--stun-listen", stun_listen),
@@ -75,7 +81,7 @@ def run(
     )
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
 
-    def started(one: StandaloneRelay) -> None:
+    def started(one: "StandaloneRelay") -> None:
         facts = one.facts()
         if as_json:
             print(json.dumps(facts), flush=True)
@@ -88,6 +94,8 @@ def run(
 @relay.command(epilog="Example: wayhome relay status --json")
 def status(state: State = None, as_json: AsJson = False) -> None:
     """Show who uses a running relay, and what it has carried and dropped."""
+    from ..relay import standalone
+
     answer = standalone.ask_status(_state(state))
     if as_json:
         print_json(answer)
@@ -116,6 +124,8 @@ def status(state: State = None, as_json: AsJson = False) -> None:
 
 
 def _show_facts(facts: dict[str, Any]) -> None:
+    from ..relay.standalone import addresses_text
+
     fields = [
         ("DERP", addresses_text([tuple(one) for one in facts["listen"]]) + ("" if facts["tls"] else " (no TLS)")),
         ("STUN", addresses_text([tuple(one) for one in facts["stun"]])),
@@ -131,7 +141,7 @@ def _state(state: Path | None) -> Path:
     return state or default_state_directory(os.environ, os.getuid())
 
 
-def _addresses(option: str, texts: list[str]) -> tuple[Address, ...]:
+def _addresses(option: str, texts: list[str]) -> "tuple[Address, ...]":
     addresses = []
     for text in texts:
         try:
