@@ -311,12 +311,14 @@ class Listener:
         writer.write(b"hello\n")
 
 
-async def call(space: Namespace, ip: str, port: int, seconds: float = 5, mss: int = 0) -> socket.socket:
+async def call(space: Namespace, ip: str, port: int, seconds: float = 5, mss: int = 0, mark: int = 0) -> socket.socket:
     """Connect from a namespace and read the listener's line. Raises TimeoutError or OSError."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     opened = space.open(socket.SOCK_STREAM, family)
     if mss:
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, mss)
+    if mark:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(seconds):

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
+from scapy.layers.l2 import GRE
 
 from linux.home_network import (
     BOARD,
@@ -22,13 +24,16 @@ from linux.home_network import (
     NAS,
     NAS6,
     PUBLISHED,
+    PUBLISHED6,
     ROUTER_LAN,
     TRAVELLER,
+    TRAVELLER6,
     Listener,
     allow,
     call,
     home_network,
 )
+from wayhome.images import micropython
 from wayhomed.linux.dataplane import DataPlane, Settings
 from wayhomed.linux.errors import DataPlaneError
 from wayhomed.wire import keys
@@ -133,6 +138,61 @@ async def test_an_unpublished_device_is_closed_even_to_connections_that_stand(tm
         nas.writers[0].write(b"a secret\n")
         await home.rises("unsolicited", before)
         connection.close()
+
+
+async def test_a_published_device_has_ipv6_too_and_answers_pings(tmp_path):
+    device = {**NAS_PUBLISHED, "Address6": PUBLISHED6, "Target6": NAS6, "Ports": ["tcp:80"]}
+    async with home_network(tmp_path) as home, Listener(home.nas, NAS6, 80) as nas:
+        await home.apply_board([allow(PUBLISHED, PUBLISHED6)], published=[device], advertise_routes=[])
+        (await call(home.traveller, PUBLISHED6, 80)).close()
+        assert nas.callers == ["fd00:1::2"]
+        for ip in (PUBLISHED, PUBLISHED6):
+            # in a thread: the relay is a task of this loop
+            assert "1 received" in await asyncio.to_thread(home.traveller.run, "ping", "-c", "1", "-W", "5", ip)
+
+
+async def test_fragments_extension_headers_and_odd_protocols_open_nothing(tmp_path):
+    async with home_network(tmp_path) as home:
+        await home.apply_board([allow(LAN, LAN6, ports={"First": 80, "Last": 80})])
+        on_lan = home.nas.sniffer("eth0")
+        raw4 = home.traveller.open(socket.SOCK_RAW, protocol=socket.IPPROTO_RAW)
+        raw6 = home.traveller.open(socket.SOCK_RAW, socket.AF_INET6, socket.IPPROTO_RAW)
+        datagram = IP(src=TRAVELLER, dst=NAS, id=7) / UDP(sport=5, dport=22) / bytes(600)
+        tries = [[IP(bytes(part)) for part in fragment(IP(bytes(datagram)), 256)]]  # ports in the first piece alone
+        tries.append([IP(src=TRAVELLER, dst=NAS) / GRE() / b"x"])
+        tries.append([IP(src=TRAVELLER, dst=NAS) / ICMP(type=13)])  # timestamp request: only echo is ping
+        tries.append([IP(src=TRAVELLER, dst=NAS) / TCP(sport=5, dport=80, flags="A")])
+        inner6 = IPv6(src=TRAVELLER6, dst=NAS6)
+        tries.append([inner6 / IPv6ExtHdrDestOpt() / UDP(sport=5, dport=22) / b"x"])
+        for packets in tries:
+            before = await home.dropped("closed")
+            for packet in packets:
+                raw = raw6 if packet.version == 6 else raw4
+                raw.sendto(bytes(packet), (packet.dst, 0))
+            if TCP in packets[0]:
+                continue  # an acknowledgement out of nowhere: conntrack may pick it up, as the rule opens its port
+            await home.rises("closed", before)
+        for packet in waiting(on_lan):
+            assert packet.dst != NAS or TCP in packet
+
+
+async def test_strict_reverse_path_filtering_breaks_nothing(tmp_path):
+    async with home_network(tmp_path) as home, Listener(home.nas, NAS, 80):
+        for interface in ("all", "default", "lan0", "wan0", home.board_interface):
+            home.board.write(f"net/ipv4/conf/{interface}/rp_filter", "1")
+        await home.apply_board([allow(LAN, PUBLISHED)], published=[NAS_PUBLISHED])
+        (await call(home.traveller, NAS, 80)).close()
+        (await call(home.traveller, PUBLISHED, 80)).close()
+
+
+async def test_a_marked_socket_gets_its_answers_by_the_uplink_even_under_a_route_of_the_mesh(tmp_path):
+    async with home_network(tmp_path) as home:
+        for interface in ("all", "wan0"):
+            home.board.write(f"net/ipv4/conf/{interface}/rp_filter", "1")
+        # as if a direct peer's own address lay in a subnet that we accept from another
+        home.board.ip("route", "add", "203.0.113.0/24", "dev", home.board_interface, "table", "52")
+        async with Listener(home.carrier, "203.0.113.9", 443):
+            (await call(home.board, "203.0.113.9", 443, mark=0x80000)).close()
 
 
 async def test_mss_is_clamped_both_ways_and_never_raised(tmp_path):
@@ -437,6 +497,63 @@ def waiting(sniffer):
             seen.append(IP(sniffer.recv(65536)))
         except BlockingIOError:
             return seen
+
+
+MICROPYTHON = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+from wayhomed.core.dataplane import Facts, Preferences, plan
+from wayhomed.core.netmap import Netmap
+from wayhomed.linux.dataplane import DataPlane, Settings
+async def main():
+    netmap = Netmap()
+    netmap.apply({"Node": {"ID": 1, "Key": "nodekey:" + "01" * 32, "Addresses": ["100.64.0.1/32"]},
+                  "Peers": [{"ID": 2, "Key": "nodekey:" + "02" * 32, "Addresses": ["100.64.0.2/32"]}],
+                  "PacketFilter": [{"SrcIPs": ["*"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]}]})
+    plane = DataPlane(Settings(sys.argv[2], sys.argv[3]))
+    await plane.start(bytes(range(32)))
+    wanted = plan(netmap, Preferences([(bytes((192, 168, 1, 0)), 24)]), plane.facts([]))
+    news = asyncio.create_task(plane.changed())
+    await asyncio.sleep(0)
+    await plane.apply(wanted)
+    await asyncio.wait_for(news, 5)
+    status = await plane.status()
+    assert status["forwarding"] and len(status["peers"]) == 1, status
+    print("up")
+    sys.stdin.readline()
+    key, datagram = await asyncio.wait_for(plane.receive(), 5)
+    assert key == b"\\2" * 32 and plane.inject(key, datagram)
+    await plane.stop()
+    print("down")
+asyncio.run(main())
+"""
+
+
+async def test_the_data_plane_runs_under_micropython(tmp_path):
+    root = Path(__file__).parents[2]
+    script = tmp_path / "plane.py"
+    script.write_text(MICROPYTHON)
+    async with home_network(tmp_path) as home:
+        await home.stop()
+        before = home.board.state()
+        words = [*micropython.command(micropython.fetch(root / "build")), str(script), str(root / "firmware")]
+        with home.board.inside():
+            daemon = subprocess.Popen(  # noqa: ASYNC220
+                [*words, str(tmp_path / "undo"), home.board_interface],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert daemon.stdout.readline() == "up\n"
+        assert "100.64.0.2" in home.board.run("ip", "route", "show", "table", "52")
+        assert home.board.read("net/ipv4/ip_forward") == "1"
+        home.board.open(socket.SOCK_DGRAM).sendto(b"x", (TRAVELLER, 9))
+        assert daemon.communicate("go\n", timeout=20)[0] == "down\n"
+        assert daemon.returncode == 0
+        after = home.board.state()
+        assert after == before
+        await home.start()
+        await home.apply_board([])
 
 
 async def first(sniffer, wanted):
