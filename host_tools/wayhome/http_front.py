@@ -227,7 +227,8 @@ class _Connection(asyncio.Protocol):
             return self._taker.eof_received()
         if self._page is not None:
             self._page.eof_received()
-            return True  # aiohttp closes when its answer is written
+            # Over TCP aiohttp closes when its answer is written; TLS knows no half-closed connection.
+            return self._link.get_extra_info("sslcontext") is None
         return False
 
     def pause_writing(self) -> None:

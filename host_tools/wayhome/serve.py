@@ -260,6 +260,7 @@ class Service:
         if note:
             log.warning("%s", note)
         context = certificate.server_context(own.certificate, own.key, self.relay.public_key)
+        self._undo.append(certificate.keep_showing(context, own.certificate, own.key, self.relay.public_key))
         return _RelayTls(context, own.pin, own_listener=True)
 
     @property

@@ -1,6 +1,8 @@
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+import uvloop
 from aiohttp import web
 
 from relay.people import SERVER_PRIVATE
@@ -9,6 +11,11 @@ from wayhome.relay import pages
 from wayhome.relay.admission import admit_everybody
 from wayhome.relay.service import UPGRADES, Admit, Relay
 from wayhome.relay.settings import RelaySettings
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """Run every test on both loops: they differ in when they pause a writer, and in their TLS."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 class Place:
@@ -25,8 +32,6 @@ Serve = Callable[..., Awaitable[Place]]
 @pytest.fixture
 async def serve():
     """Start relays behind the HTTP front; they end with the test."""
-    import asyncio
-
     undo = []
 
     async def start(settings: RelaySettings | None = None, admit: Admit = admit_everybody, tls=None) -> Place:

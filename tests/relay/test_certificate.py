@@ -1,9 +1,11 @@
+import asyncio
 import hashlib
 import socket
 import ssl
 import stat
 import threading
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import pytest
 from cryptography import x509
@@ -115,6 +117,25 @@ def test_the_server_shows_the_pinned_certificate_first_and_the_meta_certificate_
     assert names(leaf) == "CN=relay.test"
     assert names(meta) == "CN=derpkey" + SERVER_PUBLIC.hex()
     assert [names(one) for one in shown_chain(own.context)] == ["CN=relay.test"]
+
+
+@pytest.mark.filterwarnings("ignore:Attribute's length")
+async def test_what_is_shown_is_read_again_every_day_and_a_broken_file_does_no_harm(tmp_path, monkeypatch):
+    own = certificate.load_or_make(tmp_path, "relay.test")
+    context = certificate.server_context(own.certificate, own.key, SERVER_PUBLIC)
+    timers = []
+    monkeypatch.setattr(
+        asyncio.get_running_loop(), "call_later", lambda seconds, call: timers.append((seconds, call)) or Mock()
+    )
+    certificate.keep_showing(context, own.certificate, own.key, SERVER_PUBLIC)
+    own.certificate.unlink()
+    other = certificate.load_or_make(tmp_path, "other.test")
+    timers[-1][1]()
+    assert names(shown_chain(context)[0]) == "CN=other.test"
+    other.certificate.write_text("nonsense")
+    timers[-1][1]()
+    assert names(shown_chain(context)[0]) == "CN=other.test"
+    assert [seconds for seconds, _ in timers] == [24 * 3600] * 3
 
 
 def names(one: x509.Certificate) -> str:

@@ -22,8 +22,15 @@ def asker(family: int = socket.AF_INET, address: str = "127.0.0.1") -> socket.so
 
 
 async def answer(carrier: socket.socket) -> tuple[bytes, tuple]:
-    async with asyncio.timeout(20):
-        return await asyncio.get_running_loop().sock_recvfrom(carrier, 2048)
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(carrier, readable.set)  # uvloop has no sock_recvfrom
+    try:
+        async with asyncio.timeout(20):
+            await readable.wait()
+    finally:
+        loop.remove_reader(carrier)
+    return carrier.recvfrom(2048)
 
 
 @pytest.fixture

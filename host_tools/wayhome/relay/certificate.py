@@ -9,13 +9,15 @@ renewed on the quiet: clients must have the new pin before the relay shows the n
 Source: protocol reference, DERP sections 1 (meta certificate) and 7 (verification).
 """
 
+import asyncio
 import hashlib
 import ipaddress
+import logging
 import os
 import ssl
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +33,8 @@ from wayhomed.wire import derp
 from ..errors import HostError
 from ..key_file import write_private
 
+log = logging.getLogger(__name__)
+
 KEY_NAME = "relay.pem"
 CERTIFICATE_NAME = "relay.crt"
 _DAYS = 3650
@@ -38,6 +42,7 @@ _DAYS = 3650
 _DAYS_BACK = 30
 _NOTE_DAYS_BEFORE = 90
 _META_DAYS = 30
+_SHOW_AGAIN_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,23 @@ def show_certificates(
         raise HostError(f"{certificate} and {key} do not serve as certificate and key: {error}") from error
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def keep_showing(context: ssl.SSLContext, certificate: Path, key: Path, server_public: bytes) -> Callable[[], None]:
+    """Call show_certificates() daily from the running event loop; return what ends it."""
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+
+    def show() -> None:
+        nonlocal timer
+        try:
+            show_certificates(context, certificate, key, server_public)
+        except HostError as error:
+            log.error("going on with the certificate that was last read: %s", error)
+        timer = loop.call_later(_SHOW_AGAIN_SECONDS, show)
+
+    timer = loop.call_later(_SHOW_AGAIN_SECONDS, show)
+    return lambda: timer.cancel()
 
 
 def _read(path: Path) -> x509.Certificate:

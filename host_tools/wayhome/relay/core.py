@@ -84,6 +84,7 @@ class Session:
         "link",
         "mesh",
         "mesh_id",
+        "number",
         "packets_dropped",
         "packets_in",
         "packets_out",
@@ -95,7 +96,8 @@ class Session:
         "state",
     )
 
-    def __init__(self, source: str, link: Any, settings: RelaySettings, now: float) -> None:
+    def __init__(self, number: int, source: str, link: Any, settings: RelaySettings, now: float) -> None:
+        self.number = number  # counts up, so that an older session has a lower one
         self.source = source
         self.link = link  # whatever carries this session; nothing here looks into it
         self.state = State.SHAKING
@@ -166,7 +168,8 @@ class RelayCore:
             # The oldest goes, not the new one: an honest client is through within a round trip, and so gets in even
             # while somebody fills the list.
             self._end(next(iter(self._shaking)), "handshakes")
-        session = Session(source, link, settings, now)
+        self.totals["connections"] += 1
+        session = Session(self.totals["connections"], source, link, settings, now)
         if not self.sessions:
             self._ticked = int(now)
         self.sessions.add(session)
@@ -174,7 +177,6 @@ class RelayCore:
         self._shaking[session] = None
         session.queue.add_control(self._server_key_frame)
         self.ready.add(session)
-        self.totals["connections"] += 1
         return session
 
     def lost(self, session: Session) -> None:

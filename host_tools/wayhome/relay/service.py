@@ -104,7 +104,7 @@ class Relay:
     def clients(self) -> list[dict[str, Any]]:
         """Return who is connected, ready for JSON: one entry a connection, oldest first."""
         now = asyncio.get_running_loop().time()
-        sessions = sorted((s for s in self._core.sessions if s.state is State.OPEN), key=lambda s: s.connected_at)
+        sessions = sorted((s for s in self._core.sessions if s.state is State.OPEN), key=lambda s: s.number)
         return [
             {
                 "node_key": key_text(NODE, session.key),
@@ -117,7 +117,8 @@ class Relay:
                 "packets_in": session.packets_in,
                 "packets_out": session.packets_out,
                 "packets_dropped": session.packets_dropped,
-                "waiting": session.queue.packets,
+                "waiting_packets": session.queue.packets,
+                "waiting_bytes": session.queue.size_bytes + session.link.unsent_bytes(),
             }
             for session in sessions
         ]
@@ -243,6 +244,10 @@ class DerpConnection(asyncio.Protocol):
         if acked != self._acked:
             self._acked = acked
             self._core.writing_progressed(self.session, now)
+
+    def unsent_bytes(self) -> int:
+        """Return what waits in the transport, and can't be dropped any more."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def abort(self) -> None:
         if self._transport is not None:

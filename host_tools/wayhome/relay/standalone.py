@@ -28,7 +28,6 @@ Address = tuple[str, int]
 
 SOCKET_NAME = "relay.sock"
 _TLS_HANDSHAKE_SECONDS = 10.0
-_SHOW_AGAIN_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class StandaloneRelay:
     def __init__(self, options: StandaloneOptions) -> None:
         self._options = options
         self._undo: list[Callable[[], Any]] = []
-        self._tls: tuple[ssl.SSLContext, Path, Path] | None = None
+        self._has_tls = False
         self.listening: list[Address] = []
         self.pin = ""
         self.note: str | None = None
@@ -83,7 +82,7 @@ class StandaloneRelay:
         return {
             "listen": [list(address) for address in self.listening],
             "stun": [list(address) for address in self.stun.addresses],
-            "tls": self._tls is not None,
+            "tls": self._has_tls,
             "pin": self.pin or None,
             "public_key": self.relay.public_key.hex(),
             "note": self.note,
@@ -149,23 +148,9 @@ class StandaloneRelay:
             self.pin = own.pin
             self.note = own.renewal_note()
         context = certificate.server_context(*files, self.relay.public_key)
-        self._tls = (context, *files)
-        self._show_again()
+        self._has_tls = True
+        self._undo.append(certificate.keep_showing(context, *files, self.relay.public_key))
         return context
-
-    def _show_again(self) -> None:
-        """Load the certificates daily: the meta certificate is for a month, and renewed files are to be seen."""
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(_SHOW_AGAIN_SECONDS, self._show_now)
-        self._undo.append(timer.cancel)
-
-    def _show_now(self) -> None:
-        assert self._tls is not None
-        try:
-            certificate.show_certificates(*self._tls, self.relay.public_key)
-        except HostError as error:
-            log.error("going on with the certificate that was last read: %s", error)
-        self._show_again()
 
     async def _listen(self, context: ssl.SSLContext | None) -> None:
         app = web.Application()
