@@ -42,6 +42,13 @@ def test_ipv6_follows_from_ipv4_and_keeps_clear_of_what_is_reserved(number):
     assert not any(ipv6 in reserved for reserved in addresses.RESERVED_V6)
 
 
+@given(st.sets(st.integers(min_value=int(IPv4Address("100.64.0.1")), max_value=int(IPv4Address("100.64.0.80")))))
+def test_a_cover_holds_just_the_addresses_that_it_is_of(numbers):
+    given_out = {IPv4Address(number) for number in numbers}
+    held = {address for text in addresses.exact_cover(given_out) for address in ip_network(text)}
+    assert held == given_out | {addresses.ipv6_of(address) for address in given_out}
+
+
 def test_a_pool_outside_the_range_that_clients_know_is_refused():
     with pytest.raises(RegistryError, match="outside"):
         addresses.check_pool(IPv4Network("10.0.0.0/8"))

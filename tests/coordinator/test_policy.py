@@ -1,5 +1,7 @@
 """The default policy, as the maps and filters that follow from it."""
 
+from ipaddress import ip_network
+
 from coordinator.rig import NEW_GO_CLIENT, OLD_GO_CLIENT, OTHER_CLIENT, mesh
 
 
@@ -12,7 +14,7 @@ def reachable(m, destination, source):
     return [
         (target["IP"], target["Ports"]["First"], target["Ports"]["Last"], tuple(rule.get("IPProto", ())))
         for rule in m.map(destination)["PacketFilters"]["base"]
-        if str(source.ipv4) in rule["SrcIPs"] and str(source.ipv6) in rule["SrcIPs"]
+        if all(any(ip in ip_network(text) for text in rule["SrcIPs"]) for ip in (source.ipv4, source.ipv6))
         for target in rule["DstPorts"]
     ]
 
@@ -110,3 +112,13 @@ async def test_published_addresses_are_shown_to_each_viewer_as_it_takes_them(tmp
             ("nas.wayhome.internal", str(nas.ipv6)),
             ("web.wayhome.internal", str(web.ipv4)),
         }
+
+
+async def test_a_filter_stays_short_however_many_devices_a_person_has(tmp_path):
+    async with mesh(tmp_path) as m:
+        nodes = [await m.join() for _ in range(40)]
+        (rule,) = m.map(nodes[0])["PacketFilters"]["base"]
+        assert len(rule["SrcIPs"]) < 15
+        assert all(reachable(m, nodes[0], node) for node in nodes)
+        other = await m.join(user="bert")
+        assert not reachable(m, nodes[0], other)

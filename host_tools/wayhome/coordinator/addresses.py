@@ -7,7 +7,8 @@ the whole range lasts eight years. Source: protocol reference, "Addresses".
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
 
 from .errors import RegistryError
 from .model import Prefix
@@ -53,6 +54,27 @@ def next_address(pool: IPv4Network, last: IPv4Address | None) -> IPv4Address:
     raise RegistryError(
         f"every address of {pool} has been given out once, and none is ever given twice; use a larger pool"
     )
+
+
+def exact_cover(addresses: Iterable[IPv4Address]) -> list[str]:
+    """The fewest prefixes that hold just these addresses, then the same of the IPv6 addresses that go with them.
+
+    Addresses are given one after the other, so a hundred devices that joined in a row are a handful of prefixes.
+    """
+    prefixes: list[IPv4Network] = []
+    numbers = sorted(int(address) for address in addresses)
+    start = 0
+    for index, number in enumerate(numbers):
+        if index + 1 == len(numbers) or numbers[index + 1] != number + 1:
+            prefixes += summarize_address_range(IPv4Address(numbers[start]), IPv4Address(number))
+            start = index + 1
+    return [_prefix_text(prefix.network_address, prefix.prefixlen) for prefix in prefixes] + [
+        _prefix_text(ipv6_of(prefix.network_address), prefix.prefixlen + 96) for prefix in prefixes
+    ]
+
+
+def _prefix_text(address: IPv4Address | IPv6Address, length: int) -> str:
+    return str(address) if length == address.max_prefixlen else f"{address}/{length}"
 
 
 def overlaps_mesh(prefix: Prefix) -> bool:

@@ -415,7 +415,7 @@ def _settled(self_node: dict[str, Any]) -> dict[str, Any]:
 
 def _peer_node(world: World, node: Node, leads_to: _LeadsTo, lengthen: bool) -> dict[str, Any]:
     memo = world.node_memo.setdefault(node.id, {})
-    key = (leads_to, lengthen and bool(leads_to.devices))
+    key = None if leads_to is _NOWHERE else (leads_to, lengthen and bool(leads_to.devices))
     told: dict[str, Any] | None = memo.get(key)
     if told is None:
         told = _node(world, node)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .addresses import exact_cover
 from .model import Node, Prefix, Published
 from .routes import primary
 from .world import World
@@ -127,12 +128,14 @@ def _elected(world: World, viewer: Node, prefix: Prefix) -> int | None:
 
 
 def _sources(world: World, user_id: int | None) -> list[str]:
-    """The addresses of a user's devices (None: of everybody's) whose keys are valid: who may open connections."""
+    """The addresses of a user's devices (None: of everybody's) whose keys are valid: who may open connections.
+
+    As prefixes: with every address in every filter, a join would cost as many bytes as there are devices, squared.
+    """
     key = ("sources", user_id)
     sources: list[str] | None = world.reach_memo.get(key)
     if sources is None:
         owned = world.owned if user_id is None else world.by_user[user_id]
-        nodes = [world.nodes[node_id] for node_id in sorted(owned - world.expired)]
-        sources = [str(address) for node in nodes for address in (node.ipv4, node.ipv6)]
+        sources = exact_cover(world.nodes[node_id].ipv4 for node_id in owned - world.expired)
         world.reach_memo[key] = sources
     return sources
