@@ -257,6 +257,12 @@ def test_a_header_block_without_an_end_is_ended():
     assert taken(session, (frame(9, 0, 1, b"\x82" * 16_000) for _ in range(100))) < 6
 
 
+def test_a_frame_over_the_limit_is_not_waited_for():
+    session = Http2Session(0.0)
+    session.receive(PREFACE + SETTINGS, 0.0)
+    assert taken(session, (b"\xff" * 16_000 for _ in range(100))) < 6
+
+
 def test_a_header_list_over_the_limit_is_ended():
     c = client()
     c.send_headers(1, HEAD, end_stream=True)

@@ -30,12 +30,12 @@ from h2.events import (
 from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
 
+from .frame_walk import FrameWalk, TooLong
+
 # Chosen by us
 CONCURRENT_STREAMS = 128  # a client holds one poll for hours; the rest are short. At 1 the stock client dead-locks
 HEADER_BYTES = 16 * 1024
 BODY_BYTES = 1 << 20  # every request of this protocol is a few KB
-# Header blocks come in up to 65 frames of 16 KiB before h2 looks at them; nothing honest is that long without a result.
-SILENT_BYTES = 64 * 1024
 
 # Work that costs us something and the sender nothing (rapid reset, CVE-2023-44487; ping and settings floods,
 # CVE-2019-9512 and -9515; empty frames, CVE-2019-9518) is paid for out of a purse that fills up slowly.
@@ -140,7 +140,7 @@ class Http2Session:
     Call `lost` when the link has ended.
     """
 
-    __slots__ = ("_allowance", "_body_bytes", "_h2", "_incoming", "_outgoing", "_purse", "_purse_at", "_silent", "held")
+    __slots__ = ("_allowance", "_body_bytes", "_h2", "_incoming", "_outgoing", "_purse", "_purse_at", "_walk", "held")
 
     def __init__(self, now: float, body_bytes: int = BODY_BYTES, allowance: Allowance | None = None) -> None:
         self._allowance = allowance or Allowance()
@@ -158,7 +158,7 @@ class Http2Session:
         self._outgoing: dict[int, _Outgoing] = {}
         self._purse = PURSE
         self._purse_at = now
-        self._silent = 0
+        self._walk = FrameWalk()
         self.held = False  # True while the transport takes no more: then answers wait here
 
     # in
@@ -166,12 +166,13 @@ class Http2Session:
     def receive(self, data: bytes, now: float) -> list[Request | Gone | TooLarge]:
         """Take bytes and return what became whole. Raises Http2Fault."""
         try:
+            self._walk.feed(data)
+        except TooLong as error:
+            self._end_with(ErrorCodes.FRAME_SIZE_ERROR, str(error))
+        try:
             events = self._h2.receive_data(data)
         except H2Error as error:
             raise Http2Fault(str(error) or type(error).__name__) from error
-        self._silent = 0 if events else self._silent + len(data)
-        if self._silent > SILENT_BYTES:
-            self._end_with(ErrorCodes.ENHANCE_YOUR_CALM, "a header block without an end")
         self._pay(events, now)
         result: list[Request | Gone | TooLarge] = []
         for event in events:
