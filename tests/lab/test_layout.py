@@ -79,3 +79,20 @@ def test_a_link_with_a_shape_is_cut_in_two():
     port = next(port for port in layout.ports(plan.load("story-slow")) if port.host == "cafe-router")
     assert port.shaped
     assert len({port.host_side, port.shaper_side, port.bridge_side}) == 3
+
+
+def test_a_port_is_idle_until_it_sends_and_forwards():
+    def port(name, operstate="UP", qdisc="noqueue", state="forwarding"):
+        info = {"info_kind": "veth", "info_slave_kind": "bridge", "info_slave_data": {"state": state}}
+        return {"ifname": name, "operstate": operstate, "qdisc": qdisc, "linkinfo": info}
+
+    links = [
+        {"ifname": "lo", "operstate": "DOWN", "qdisc": "noop"},
+        {"ifname": "home", "operstate": "DOWN", "qdisc": "noqueue", "linkinfo": {"info_kind": "bridge"}},
+        port("p1"),
+        port("p2", operstate="LOWERLAYERDOWN"),
+        port("p3", qdisc="noop"),
+        port("p4", state="disabled"),
+        {"ifname": "q1", "operstate": "UP", "qdisc": "noqueue", "linkinfo": {"info_kind": "veth"}},
+    ]
+    assert layout.idle_ports(links) == ["p2", "p3", "p4"]

@@ -5,6 +5,7 @@ another network or process namespace than ours, is a leftover, and its environme
 namespace lives by its processes, by names in the file system or by open descriptors; all three are looked at.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -30,12 +31,13 @@ def nothing_of_a_lab_is_left_behind():
     sign.touch()
     before = _machine_wide()
     yield
-    sign.unlink()
+    sign.unlink(missing_ok=True)
     deadline = time.monotonic() + _SECONDS
     while (left := _left_behind(before)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    for process in _marked_processes():
-        os.kill(process, signal.SIGKILL)
+    for pid in _marked_processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     assert not left, "left behind by tests:\n" + "\n".join(left)
 
 
@@ -116,11 +118,18 @@ def _machine_wide() -> set[str]:
 
 
 def _command(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
+    return _words(pid, "cmdline").decode(errors="replace").replace("\0", " ")[:200]
 
 
 def _test_of(pid: int) -> str:
-    for word in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+    for word in _words(pid, "environ").split(b"\0"):
         if word.startswith(b"PYTEST_CURRENT_TEST="):
             return word.partition(b"=")[2].decode(errors="replace")
     return "no test"
+
+
+def _words(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b"(has just ended)"

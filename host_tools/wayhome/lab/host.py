@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import HostError
-from . import conntrack, layout, namespaces, nat, plan, shaper
+from . import conntrack, layout, namespaces, nat, plan, shaper, waiting
 from .conntrack import Flow
 from .plan import Shape
 
@@ -213,7 +213,10 @@ class Host:
         self._set_port(interface, "down")
 
     def plug(self, interface: str) -> None:
-        self._set_port(interface, "up")
+        """Put the cable back; frames pass when this returns."""
+        port = self._set_port(interface, "up")
+        waiting.wait_until(lambda: port not in self.lab.idle_ports(), _ANSWER_SECONDS, f"{interface} of {self.name}")
+        self.run(["sh", "-c", layout.wait_for_link_text(interface)])
 
     def shape(self, interface: str, *, up: Shape | None = None, down: Shape | None = None) -> None:
         """Change what a shaped link does to packets from now on; None is an unshaped direction.
@@ -240,10 +243,12 @@ class Host:
             raise LabError(f"{answer['error']} in the plan {self.lab.plan.name}")
         return answer
 
-    def _set_port(self, interface: str, state: str) -> None:
+    def _set_port(self, interface: str, state: str) -> str:
+        """Return the port in the switch that was set."""
         link = self.lab.plan.host(self.name).link(interface)
         port = next(one for one in layout.ports(self.lab.plan) if one.host == self.name and one.link == link)
         self.lab.switch.run(["ip", "link", "set", "dev", port.host_side, state])
+        return port.host_side
 
     def _load_rules(self, text: str) -> None:
         if self.lab.plan.uplink(self.lab.plan.host(self.name)) is None or not self.lab.plan.host(self.name).forwards:

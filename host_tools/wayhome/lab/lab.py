@@ -179,8 +179,13 @@ class Lab:
             started.append((host.name, _start_shell(words, layout.host_script(self.plan, host))))
         for name, process in started:
             _finish(name, process)
+        waiting.wait_until(lambda: not self.idle_ports(), _BUILD_SECONDS, "the switch to carry frames")
         self._start_shaper()
         self._start_web_servers()
+
+    def idle_ports(self) -> list[str]:
+        """Return the interfaces of the switch that do not carry frames."""
+        return layout.idle_ports(json.loads(self.switch.run(["ip", "-json", "-details", "link"]).stdout))
 
     def _start_shaper(self) -> None:
         """Start the process that carries frames through the shaped links, if there are any."""

@@ -13,6 +13,7 @@ A link with a shape is cut in two in the switch, and a shaper process carries th
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any
 
 from . import nat
 from .plan import Host, Lan, Link, Plan
@@ -89,6 +90,7 @@ def host_script(plan: Plan, host: Host) -> str:
         lines.append(f"link set dev {link.interface} up")
     lines += [f"route add {route}" for route in routes(plan, host)]
     text = _batch(lines)
+    text += "".join(wait_for_link_text(link.interface) for link in host.links)
     if host.nat is not None or host.forwards:
         uplink = plan.uplink(host)
         assert uplink is not None or host.nat is None, "checked when the plan was read"
@@ -103,6 +105,28 @@ def host_script(plan: Plan, host: Host) -> str:
             for name, value in settings.items():
                 text += f"echo {value} > /proc/sys/net/netfilter/{name}\n"
     return text
+
+
+def wait_for_link_text(interface: str) -> str:
+    """Return the shell text that waits until an interface has a carrier and sends.
+
+    The kernel notices the other end's coming up a moment later, in a work queue; until then it drops what is sent.
+    """
+    return f"until ip link show dev {interface} | grep -q 'qdisc noqueue .*state UP'; do sleep 0.005; done\n"
+
+
+def idle_ports(links: list[dict[str, Any]]) -> list[str]:
+    """Return which of the switch's interfaces do not carry frames yet, from `ip -json -details link`."""
+    idle = []
+    for link in links:
+        info = link.get("linkinfo", {})
+        # A bridge itself may take a second to be told so; its ports do not wait for it.
+        if link["ifname"] == "lo" or info.get("info_kind") == "bridge":
+            continue
+        is_blocked = info.get("info_slave_kind") == "bridge" and info["info_slave_data"]["state"] != "forwarding"
+        if link["operstate"] != "UP" or link["qdisc"] == "noop" or is_blocked:
+            idle.append(link["ifname"])
+    return idle
 
 
 def move_script(plan: Plan, host: Host, interface: str, old: tuple[IPv4Address, ...]) -> str:
