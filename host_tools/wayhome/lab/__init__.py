@@ -6,9 +6,12 @@
     keeper.py      the one process that holds a lab's namespaces; when it ends, so does everything in them
     namespaces.py  the few system calls that Python has no door to
     record.py      what is written down below /run about running labs, and how orphans are found
-    lab.py         Lab and Host: up, run, popen, down
+    lab.py         Lab: up, attach, down; host.py: what can be done with one of its hosts
+    waiting.py     wait for a real state, with a deadline
     shaping.py     delay, rate and loss as a pure queue; shaper.py carries it between two interfaces
+    pairs.py       the plan of two homes behind any two kinds of NAT
     nat_probe.py   measures what a NAT really does, as RFC 4787 names it
+    conntrack.py   reads the flows that a router knows
     services.py    the web server of the pretended NAS
     drawing.py     a plan as a picture in the terminal
 
