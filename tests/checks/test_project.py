@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from checks import board_types
 from wayhome.images import micropython
 from wayhome.images.apt_root import NoDebianMirror
 
@@ -43,7 +44,35 @@ def test_host_tools_pass_mypy_strict():
 
 
 def test_the_boards_code_passes_mypy_with_micropython_stubs():
-    tool("mypy", "--config-file", "firmware/mypy.ini", "firmware/wayhomed")
+    done = board_types.check_as_micropython()
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_the_boards_code_passes_mypy_with_cpythons_own_stubs():
+    done = board_types.check_as_cpython()
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_what_micropython_lacks_is_a_type_error(tmp_path):
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text(
+        "import dataclasses, socket, time\n"
+        "def address(ip):\n"
+        "    return socket.inet_ntoa(ip)\n"
+        "ticks: str = time.ticks_ms()\n"
+    )
+    found = board_types.check_as_micropython([wrong]).stdout
+    assert 'module named "dataclasses"' in found
+    assert 'has no attribute "inet_ntoa"' in found
+    assert "[assignment]" in found, "the stubs of MicroPython's own calls were not met"
+
+
+def test_stubs_are_laid_out_once_for_each_version(tmp_path):
+    first = board_types.lay_out_stubs(tmp_path)
+    before = (first / "stdlib/builtins.pyi").stat()
+    assert board_types.lay_out_stubs(tmp_path) == first
+    assert (first / "stdlib/builtins.pyi").stat().st_ino == before.st_ino
+    assert [path.name for path in (tmp_path / "typings").iterdir()] == [first.name], "something unfinished was left"
 
 
 def test_imports_follow_the_arrows():

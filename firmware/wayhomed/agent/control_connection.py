@@ -152,9 +152,9 @@ class ControlConnection:
         self._http = http2.Http2Client()
         self._rest = rest
         self._authority = authority
-        self._answers = {}
+        self._answers: dict = {}
         self._one_writer = asyncio.Lock()
-        self._over = None
+        self._over: str | None = None
         self.server_address = b""
 
     async def run(self) -> None:

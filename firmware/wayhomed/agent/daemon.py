@@ -64,8 +64,8 @@ class Board:
         self._node_private_in_use = b""
         self._disco = RelayedDisco(keys.new_private(random_bytes(32)))
         self.disco_public = self._disco.public_key
-        self._peers_by_key = {}
-        self._pongs = {}  # node key -> [event, latency ms, region id]
+        self._peers_by_key: dict = {}
+        self._pongs: dict = {}  # node key -> [event, latency ms, region id]
         self._apply_due = asyncio.Event()
         self._save_due = asyncio.Event()
         self._saved_hash = b""
@@ -433,7 +433,7 @@ class Board:
         """Return everything that `wayhomectl status` shows, ready for JSON."""
         result = self.summary()
         result["prefs"] = self.state.prefs.as_json()
-        traffic = {}
+        traffic: dict = {}
         if self.data_plane is not None:
             try:
                 async with self._one_call:
@@ -493,7 +493,7 @@ class Board:
         Returns {"address", "name", "path", "region", "latency_ms"}. Raises BadWire, OSError.
         """
         ip, peer = self.find(target)
-        result = {"address": address.ip_text(ip), "name": peer.display_name() if peer else target, "region": 0}
+        result: dict = {"address": address.ip_text(ip), "name": peer.display_name() if peer else target, "region": 0}
         if by_relay:
             if peer is None:
                 raise BadWire("%s is no peer's own address; it can be asked through the tunnel only" % target)

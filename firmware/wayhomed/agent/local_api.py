@@ -46,7 +46,7 @@ class LocalApi:
 
     async def run(self, create_task) -> None:
         """Accept for ever. create_task starts a connection's task."""
-        tasks = []
+        tasks: list = []
         try:
             while True:
                 stream, credentials = await self._listener.accept()

@@ -22,7 +22,7 @@ class Log:
         self._write = write
         self._clock = clock
         self._level = level
-        self._ring = []
+        self._ring: list = []
         self._last = ""
         self._repeated = 0
 

@@ -21,7 +21,7 @@ class Option:
 class Command:
     """One command: `arguments` are the names of its words without a dash, all of them required."""
 
-    def __init__(self, name: str, summary: str, example: str, options: list, arguments: list = ()):
+    def __init__(self, name: str, summary: str, example: str, options: list, arguments: list | tuple = ()):
         self.name = name
         self.summary = summary
         self.example = example

@@ -39,12 +39,12 @@ class RelayLinks:
         self._mark = mark
         self._allow_insecure = allow_insecure
         self._plain_http = plain_http
-        self._queues = {}  # region id -> Mailbox of (frame, queued at ms)
-        self._tasks = {}  # region id -> task
-        self._heard_ms = {}  # region id -> when its relay last said anything
+        self._queues: dict = {}  # region id -> Mailbox of (frame, queued at ms)
+        self._tasks: dict = {}  # region id -> task
+        self._heard_ms: dict = {}  # region id -> when its relay last said anything
         self._changed = asyncio.Event()
         self._probe_due = asyncio.Event()
-        self.errors = {}  # region id -> why its link is down
+        self.errors: dict = {}  # region id -> why its link is down
         self.bytes_sent = self.bytes_received = 0
 
     # --- What the daemon tells ---
@@ -127,7 +127,7 @@ class RelayLinks:
             relays.retrying(region_id)
 
     async def _open_and_carry(self, region_id: int) -> None:
-        failure = BadWire("the region has no relay")
+        failure: Exception = BadWire("the region has no relay")
         for server in self.relays.servers(region_id):
             try:
                 stream, decoder, frames = await within(

@@ -33,7 +33,7 @@ class StateError(Exception):
 
 def reason(error: OSError) -> str:
     """Return in words why a file operation failed."""
-    return _REASONS.get(error.errno, str(error))
+    return _REASONS.get(error.errno or 0, str(error))
 
 
 class State:
@@ -48,8 +48,8 @@ class State:
         self._lock = None
         self.machine_private = b""
         self.node_private = b""
-        self.next_node_private = None
-        self.server_key = None
+        self.next_node_private: bytes | None = None
+        self.server_key: bytes | None = None
         self.registered = False
         self.prefs = preferences.Prefs()
 

@@ -138,7 +138,7 @@ def _overview() -> str:
 
 
 def _up_request(values: dict) -> dict:
-    prefs = {}
+    prefs: dict = {}
     if values["login-server"] is not None:
         prefs["LoginServer"] = values["login-server"]
     if values["hostname"] is not None:
@@ -151,7 +151,7 @@ def _up_request(values: dict) -> dict:
             raise options.UsageError("--%s and --%s contradict each other" % (yes, no))
         if values[yes] or values[no]:
             prefs[name] = bool(values[yes])
-    request = {"command": "up", "prefs": prefs}
+    request: dict = {"command": "up", "prefs": prefs}
     auth_key = _auth_key(values)
     if auth_key:
         request["auth_key"] = auth_key
@@ -240,7 +240,8 @@ async def _ask(path: str, request: dict, tell: bool) -> dict:
 
 
 async def _ping(values: dict, request: dict) -> int:
-    answers, lost = [], 0
+    answers: list = []
+    lost = 0
     count = int(values["count"])
     for number in range(count):
         try:

@@ -326,10 +326,10 @@ def _plan_rules(result: Plan, netmap, facts: Facts, advertised: list) -> None:
     # Our addresses outside the mesh (LAN, WAN) are opened only by a rule that names them alone: whoever opens a LAN to
     # others means its devices, not the services of the router in it.
     outside = [ip for ip in facts.own if ip not in result.addresses]
-    served = [ranges.of_prefix(prefix) for prefix in advertised] + firewall.own.items()
+    routed = [ranges.of_prefix(prefix) for prefix in advertised] + firewall.own.items()
     for device in firewall.published:
-        served.extend([ranges.single(mesh_ip) for mesh_ip, _target in device.pairs])
-    served = ranges.Ranges(served)
+        routed.extend([ranges.single(mesh_ip) for mesh_ip, _target in device.pairs])
+    served = ranges.Ranges(routed)
     for ip in outside:
         served = served.without(ip)
     named = set()

@@ -20,8 +20,8 @@ class RelayedDisco:
     def __init__(self, private_key: bytes):
         self._private_key = private_key
         self.public_key = keys.public_of(private_key)
-        self._shared = {}  # peer's disco key -> the box key with it
-        self._outstanding = {}  # txid -> (peer's node key, sent at ms)
+        self._shared: dict = {}  # peer's disco key -> the box key with it
+        self._outstanding: dict = {}  # txid -> (peer's node key, sent at ms)
 
     def message_received(self, datagram: bytes, peer, region_id: int, nonce24: bytes, now_ms: int) -> tuple:
         """Take a disco message that came by a relay from a peer (a netmap Node).

@@ -125,7 +125,7 @@ def _read_rule(rule, holders):
         else:
             sources.extend(_read_addresses(text))
     protocols = _read_protocols(_list(rule, "IPProto"))
-    by_ports = {}
+    by_ports: dict = {}
     for entry in _list(rule, "DstPorts"):
         if not isinstance(entry, dict):
             raise BadWire("a destination is not an object")

@@ -361,9 +361,9 @@ def _at(step: str, read, value):
         fault.path = step + ("." if below and below[0] != "[" else "") + below
         raise fault
     except BadWire as error:
-        fault = _Fault(str(error))
-        fault.path = step
-        raise fault
+        refused = _Fault(str(error))
+        refused.path = step
+        raise refused
 
 
 def _object(value) -> dict:
@@ -436,9 +436,9 @@ def _list_of(read, limit: int):
                 fault.path = "[%d]" % index + ("." if below and below[0] != "[" else "") + below
                 raise fault
             except BadWire as error:
-                fault = _Fault(str(error))
-                fault.path = "[%d]" % index
-                raise fault
+                refused = _Fault(str(error))
+                refused.path = "[%d]" % index
+                raise refused
         return items
 
     return read_list
@@ -567,7 +567,7 @@ _PATCH_FIELDS = (
 )
 
 
-def _read_fields(node: Node, fields: dict, table: tuple) -> None:
+def _read_fields(node: Node | RelayNode, fields: dict, table: tuple) -> None:
     for name, attribute, read in table:
         value = fields.get(name)
         if value is not None:
@@ -663,7 +663,7 @@ def _regions(value) -> dict:
 
 
 def _home_params(value) -> dict:
-    scores = {}
+    scores: dict = {}
     given = _object(value).get("RegionScore")
     if given is None:
         return scores

@@ -13,7 +13,7 @@ from .crypto_error import CryptoError
 if MICROPYTHON:
     from . import crypto_micropython as _backend
 else:
-    from . import crypto_cpython as _backend  # type: ignore[no-redef]
+    from . import crypto_cpython as _backend
 
 __all__ = [
     "CryptoError",

@@ -5,7 +5,7 @@ import os
 import ffi
 import uctypes
 
-errno_after_call = os.errno
+errno_after_call = os.errno  # type: ignore[attr-defined]  # the stubs lack it; the unix port has it
 
 
 def open_library(names: tuple):

@@ -71,8 +71,8 @@ class TlsStream:
 
     def certificate_names(self) -> list:
         """Return the DNS names in a certificate that was verified."""
-        names = (self._tls.getpeercert() or {}).get("subjectAltName", ())
-        return [value for kind, value in names if kind == "DNS"]
+        certificate: dict = self._tls.getpeercert() or {}
+        return [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
 
     async def read(self, limit: int = _READ_BYTES) -> bytes:
         try:

@@ -1,7 +1,7 @@
 """Waiting and addresses behind port.packets on MicroPython's unix port, where an address is a raw sockaddr."""
 
 import struct
-from asyncio import core
+from asyncio import core  # type: ignore[attr-defined]  # the stubs leave this module out
 
 _AF_UNIX = 1
 _AF_INET = 2

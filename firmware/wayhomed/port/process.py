@@ -7,7 +7,7 @@ from . import MICROPYTHON, const
 if MICROPYTHON:
     from .process_micropython import Child
 else:
-    from .process_cpython import Child  # type: ignore[assignment]
+    from .process_cpython import Child
 
 __all__ = ["Child", "end"]
 

@@ -37,7 +37,7 @@ class Child:
         if failure:
             raise OSError(failure, "no such program, or it can't be started")
         self.pid = struct.unpack("i", pid)[0]
-        self._exit_code = None
+        self._exit_code: int | None = None
 
     def exit_code(self):
         """Return None while it runs, then its exit code (negative: the signal that ended it)."""

@@ -6,6 +6,8 @@ import time
 
 import ffi
 
+from .ffi_micropython import errno_after_call
+
 _libc = ffi.open(None)
 _open = _libc.func("i", "open", "sii")
 _write = _libc.func("i", "write", "iPi")
@@ -23,7 +25,7 @@ _READ = 0o2000000
 
 def _checked(result: int) -> int:
     if result < 0:
-        raise OSError(os.errno())
+        raise OSError(errno_after_call())
     return result
 
 
@@ -33,8 +35,8 @@ def make_directory(path: str, mode: int) -> None:
     while at > 0:
         _mkdir(path[:at], 0o755)  # there already, or the last step says what is wrong
         at = path.find("/", at + 1)
-    if _mkdir(path, mode) < 0 and os.errno() != 17:
-        raise OSError(os.errno())
+    if _mkdir(path, mode) < 0 and errno_after_call() != 17:
+        raise OSError(errno_after_call())
     if mode_of(path) != mode:
         _checked(_chmod(path, mode))
 
@@ -125,4 +127,8 @@ class SystemLog:
     """Not offered yet: the daemon itself runs under CPython."""
 
     def __init__(self):
+        raise OSError(95)
+
+    def write(self, severity: int, text: str) -> None:
+        """severity: 0..7 as RFC 5424 section 6.2.1 has it."""
         raise OSError(95)

@@ -79,7 +79,7 @@ class Mailbox:
 
     def __init__(self, limit: int):
         self._limit = limit
-        self._items = []
+        self._items: list = []
         self._filled = asyncio.Event()
         self.dropped = 0
 

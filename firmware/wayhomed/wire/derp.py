@@ -81,7 +81,7 @@ class DerpDecoder:
 
     def __init__(self, max_payload: int = FRAME_MOST_BYTES) -> None:
         self.max_payload = max_payload
-        self._buffer = b""
+        self._buffer: bytes | bytearray = b""
 
     def feed(self, data: bytes) -> list:
         """Add bytes as they came; return the (type, payload) frames now whole, oldest first.
@@ -117,7 +117,7 @@ class DerpDecoder:
                 self._buffer = bytearray(self._buffer)
             self._buffer += data
 
-    def next_frame(self) -> tuple:
+    def next_frame(self) -> tuple | None:
         """Return (type, payload) and forget them, or None while the next frame is not whole. Raises as feed().
 
         For the handshake, where each frame changes what may follow; many frames come cheaper out of feed().
@@ -388,7 +388,7 @@ def encode_upgrade_response(server_public: bytes) -> bytes:
     ).encode()
 
 
-def split_upgrade_response(received: bytes) -> bytes:
+def split_upgrade_response(received: bytes) -> bytes | None:
     """Return the bytes behind the server's 101 answer, or None while it is not whole.
 
     Raises BadWire if the server answered something else; its status line is in the text.

@@ -97,7 +97,7 @@ def encode_call_me_maybe(endpoints: list) -> bytes:
     )
 
 
-def decode_message(plaintext: bytes) -> tuple:
+def decode_message(plaintext: bytes) -> tuple | None:
     """Return Ping, Pong or CallMeMaybe; None for a type that we do not know, which is to be ignored.
 
     A ping's node_key is zero where a very old client left it out. Raises BadWire if the body is cut short.
