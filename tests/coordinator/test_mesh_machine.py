@@ -41,13 +41,14 @@ class AnyMesh(RuleBasedStateMachine):
         self.open()
         for name in USERS:
             self.run(self.registry.create_user(name))
-        # A mesh worth watching from the start: people's devices, and three routers that share a prefix.
+        # A mesh worth watching from the start: people's devices, and routers that share prefixes.
         for who, hostname, prefixes in (
             ("anna", "laptop", []),
             ("bert", "laptop", []),
             ("anna", "board", list(PREFIXES)),
-            ("anna", "board", list(PREFIXES)),
+            ("bert", "board", list(PREFIXES)),
             (None, "board", list(PREFIXES)),
+            ("anna", "board", list(PREFIXES)),
         ):
             self.join(who, hostname, False, prefixes, False)
 

@@ -2,7 +2,7 @@
 
 import json
 
-from coordinator.rig import OLD_GO_CLIENT, key, mesh
+from coordinator.rig import OLD_GO_CLIENT, device, key, mesh
 from wayhome.coordinator.netmap import MapView, SharedMessage
 
 
@@ -114,8 +114,6 @@ async def test_a_new_disco_key_never_looks_older_than_what_clients_know(tmp_path
 
 async def test_a_replaced_node_key_goes_by_patch(tmp_path):
     async with mesh(tmp_path) as m:
-        from coordinator.rig import device
-
         secret = await m.key(reusable=True)
         phone = await m.registry.register_with_key(device(1, "phone"), secret)
         client = m.watch(await m.join())
@@ -184,6 +182,16 @@ async def test_two_tagged_routers_of_one_prefix_learn_which_of_them_is_in_use(tm
         assert client.catch_up()["Node"]["PrimaryRoutes"] == ["192.168.1.0/24"]
         await m.registry.set_online(first.id, True)
         assert "PrimaryRoutes" not in client.catch_up()["Node"]
+
+
+async def test_strangers_routers_of_the_same_prefix_learn_nothing_of_each_other(tmp_path):
+    async with mesh(tmp_path) as m:
+        annas, berts = await m.router("one"), await m.router("two", user="bert")
+        client = m.watch(berts)
+        await m.registry.set_online(annas.id, True)
+        await m.registry.rename_node(annas.id, "secret")
+        await m.registry.delete_node(annas.id)
+        assert client.catch_up() is None
 
 
 async def test_a_deleted_viewer_is_told_nothing(tmp_path):
