@@ -88,11 +88,16 @@ class Namespace:
             # counters and clocks, and what belongs to each network interface by its own age
             if "stable_secret" not in line and "ipfrag_time" not in line
         ]
+        # what the kernel makes itself comes whenever it is done with an interface's link-local address
+        routes6 = [
+            line
+            for line in self.run("ip", "-6", "route", "show", "table", "all").splitlines()
+            if "proto kernel" not in line
+        ]
         return {
             "links": self.run("ip", "-o", "link"),
             "rules": self.run("ip", "rule") + self.run("ip", "-6", "rule"),
-            "routes": self.run("ip", "route", "show", "table", "all")
-            + self.run("ip", "-6", "route", "show", "table", "all"),
+            "routes": self.run("ip", "route", "show", "table", "all") + "\n".join(routes6),
             "nftables": self.run("nft", "list", "ruleset"),
             "settings": "\n".join(settings),
         }

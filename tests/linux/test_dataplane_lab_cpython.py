@@ -210,8 +210,11 @@ async def test_mss_is_clamped_both_ways_and_never_raised(tmp_path):
 
 
 async def test_a_lan_device_can_neither_forge_mesh_addresses_nor_call_into_the_mesh(tmp_path):
-    async with home_network(tmp_path) as home, Listener(home.board, "0.0.0.0", 2222):
+    async with home_network(tmp_path) as home:
         await home.apply_board([allow(LAN)])
+        reached = home.board.open(socket.SOCK_DGRAM)
+        reached.bind(("0.0.0.0", 2222))
+        on_tunnel = home.board.sniffer(home.board_interface)
         forger = home.nas.open(socket.SOCK_RAW, protocol=socket.IPPROTO_RAW)
         for source, target in ((TRAVELLER, ROUTER_LAN), (BOARD, ROUTER_LAN)):
             before = await home.dropped("forged")
@@ -225,6 +228,9 @@ async def test_a_lan_device_can_neither_forge_mesh_addresses_nor_call_into_the_m
         before = await home.dropped("unsolicited")
         asking.sendto(b"x", (TRAVELLER, 9))
         await home.rises("unsolicited", before)
+        assert not waiting(on_tunnel)
+        with pytest.raises(BlockingIOError):
+            reached.recv(100)
 
 
 async def test_what_comes_out_of_the_tunnel_with_a_strange_source_is_counted(tmp_path):
@@ -301,9 +307,11 @@ async def test_a_machine_that_did_not_forward_does_not_become_a_router_for_other
     async with home_network(tmp_path) as home:
         await home.apply_board([allow(LAN)])
         home.nas.ip("route", "add", "default", "via", ROUTER_LAN)
+        on_wan = home.carrier.sniffer("eth0")
         before = await home.dropped("contained")
         home.nas.open(socket.SOCK_DGRAM).sendto(b"x", ("203.0.113.9", 9))
         await home.rises("contained", before)
+        assert not [packet for packet in waiting(on_wan) if packet.dst == "203.0.113.9"]
 
 
 async def test_a_machine_that_forwarded_before_goes_on_forwarding(tmp_path):
