@@ -97,7 +97,7 @@ def filter_rules(world: World, node: Node) -> list[dict[str, Any]]:
     The list of sources is one object for all nodes of an owner.
     """
     sources = _sources(world, node.user_id)
-    if not sources or (node.user_id is None and node.id not in world.tagged_routers):
+    if not sources:
         return []
     open_wholly: list[str] = []
     if node.user_id is not None and not world.is_router(node):
