@@ -76,7 +76,7 @@ KINDS = {
 
 # Where hashed ports begin, and how many there are. Below them lie the ports that people give to services.
 _HASHED_FIRST = 20_000
-_HASHED_COUNT = 40_000
+_HASHED_COUNT = 8192
 # Inside endpoints that a NAT remembers at once; far more than a lab's hosts open.
 _TABLE_SIZE = 65_535
 
@@ -157,7 +157,11 @@ def _switch_rules(udp_blocked: bool, to: str | None = None) -> list[str]:
 # Spelled out in every rule: nft wants to see it beside each use of a port.
 _UDP = "meta nfproto ipv4 meta l4proto udp"
 # The same inside endpoint always gets the same outside port, another number than its own.
-_HASHED = f"jhash ip saddr . udp sport mod {_HASHED_COUNT} seed 0x1 offset {_HASHED_FIRST}"
+# The map turns the hash, a mere integer, into a port: nft 1.1 wants the type, 1.0 takes either.
+_HASHED = (
+    f"jhash ip saddr . udp sport mod {_HASHED_COUNT} seed 0x1 map "
+    f"{{ {', '.join(f'{bucket} : {_HASHED_FIRST + bucket}' for bucket in range(_HASHED_COUNT))} }}"
+)
 # Ours, but not the address by which the LAN knows us: that one is for our own services.
 _NOT_ITS_GATEWAY = "fib daddr type local fib daddr . iif type != local"
 
