@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..cli.admin_client import AdminClient
 from ..errors import HostError
 from ..lab.lab import Host
 from ..lab.waiting import wait_until
@@ -28,9 +29,10 @@ class Coordinator:
 
     def start(self, *more: str) -> None:
         """Start it and wait until its admin socket answers. Raises HostError with its last words if it ends."""
-        words: list[str | Path] = [_BIN / "wayhome", "serve", "--state", self.state, "--url", self.url, "--listen", self._listen]
+        words: list[str | Path] = [_BIN / "wayhome", "serve", "--state", self.state, "--url", self.url]
+        words += ["--listen", self._listen, "--relay-listen", self._relay_listen, *more]
         with self._log.open("ab") as log:
-            process = self.host.popen([*words, "--relay-listen", self._relay_listen, *more], stdout=log, stderr=log)
+            process = self.host.popen(words, stdout=log, stderr=log)
         self.process = process
 
         def answers() -> bool:
@@ -44,6 +46,14 @@ class Coordinator:
         """Run a `wayhome` command with --json on the coordinator's host; return what it printed."""
         done = self.host.run([_BIN / "wayhome", *words, "--state", self.state, "--json"])
         return json.loads(done.stdout)
+
+    def look(self, *segments: str) -> Any:
+        """Return what the admin API says at once, where starting a command would cost more than the answer."""
+        return AdminClient(self.state / "wayhome.sock").get(*segments)
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """Return the nodes it knows, by name."""
+        return {node["name"]: node for node in self.look("nodes")}
 
 
 class Board:
@@ -83,9 +93,10 @@ class Board:
         key_file = self.state.parent / f"{self.host.name}.key"
         key_file.write_text(auth_key)
         key_file.chmod(0o600)
-        words: list[str | Path] = ["up", "--socket", self.socket, "--login-server", url, "--auth-key-file", key_file, "--hostname", name]
+        words: list[str | Path] = ["up", "--socket", self.socket, "--login-server", url]
+        words += ["--auth-key-file", key_file, "--hostname", name, *more]
         return self.host.popen(
-            [_BIN / "wayhomectl", *words, *more, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [_BIN / "wayhomectl", *words, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
     def resident_kib(self) -> int:

