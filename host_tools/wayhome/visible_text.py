@@ -1,4 +1,4 @@
-"""Text from strangers, made fit to be shown: what would move a cursor, colour a line or turn the writing is spelt out."""
+"""Text from strangers, made fit to be shown: what would move a cursor, colour or turn the writing is spelt out."""
 
 import unicodedata
 
@@ -12,7 +12,7 @@ def visible(text: str) -> str:
     """Return text with every hidden character written as its escape: a right-to-left override shows as `\\u202e`.
 
     Terminal escape sequences, forged line breaks and bidirectional overrides (which make `gpj.exe` read as `exe.jpg`)
-    are then harmless wherever the text is printed. Markup is not touched: that is for the page or the table that prints it.
+    are then harmless wherever the text is printed. Markup is not touched: that is for the page or table that prints it.
     """
     if text.isprintable() and text.isascii():
         return text

@@ -43,9 +43,9 @@ def _one_frame(message: Mapping[str, Any], zstd: bool) -> bytes:
 def _apart(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the message, or two that say the same: a peer's relay and its endpoints never change in one.
 
-    Of several changes of one peer in one message, stock clients around release 1.90 hand only the first on to what finds
-    paths. Told both at once (as when a peer has just started) they know its relay and never try it directly; measured
-    with 1.90.9.
+    Of several changes of one peer in one message, stock clients around release 1.90 hand only the first on to what
+    finds paths. Told both at once (as when a peer has just started) they know its relay and never try it directly;
+    measured with 1.90.9.
     """
     patches = message.get("PeersChangedPatch")
     if not patches or not any("DERPRegion" in patch and "Endpoints" in patch for patch in patches):
