@@ -41,7 +41,7 @@ def test_a_request_that_announces_another_length_gets_no_answer():
 
 def test_a_request_too_short_for_a_fingerprint_is_told_from_one_that_has_nothing_else():
     bare = struct.pack(">HH", 1, 0) + stun.MAGIC + TXID
-    assert "without FINGERPRINT" in str(raises(BadWire, stun.decode_binding_request, bare))
+    assert "without its FINGERPRINT" in str(raises(BadWire, stun.decode_binding_request, bare))
     assert "other software" in str(raises(BadWire, stun.decode_binding_request, request(attributes=b"")))
 
 
