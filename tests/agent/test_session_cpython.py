@@ -353,7 +353,7 @@ async def test_a_ping_of_a_stranger_is_answered_with_an_error(tmp_path):
         ping = {"URL": "https://x/machine/ping/3", "URLIsNoise": True, "Types": "disco", "IP": "100.64.0.99"}
         w.coordinator.tell({"PingRequest": ping})
         await until(lambda: [r for r in w.coordinator.requests if r[1] == "/machine/ping/3"])
-        method, _path, response = [r for r in w.coordinator.requests if r[1] == "/machine/ping/3"][0]
+        method, _path, response = next(r for r in w.coordinator.requests if r[1] == "/machine/ping/3")
         assert method == "POST"
         assert response["IP"] == "100.64.0.99"
         assert response["Err"]

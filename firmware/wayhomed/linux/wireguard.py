@@ -14,6 +14,7 @@ import asyncio
 import os
 
 from wayhomed.port import const, packets, process
+from wayhomed.port.tasks import limited
 from wayhomed.wire.errors import BadWire
 
 from . import uapi
@@ -152,7 +153,7 @@ class UserspaceWireGuard:
 
     async def _exchange(self, request: bytes) -> bytes:
         try:
-            return await asyncio.wait_for(self._ask(request), _ANSWER_S)
+            return await limited(self._ask(request), _ANSWER_S)
         except asyncio.TimeoutError:
             raise DataPlaneError("%s does not answer any more" % self._program)
 

@@ -3,6 +3,7 @@
 import asyncio
 
 from . import MICROPYTHON, const
+from .tasks import limited
 
 if MICROPYTHON:
     from .process_micropython import Child
@@ -19,7 +20,7 @@ async def end(child: Child, patience_s: float) -> None:
     """Ask a child to go, and make it go when it has not within patience_s seconds."""
     child.signal(SIGTERM)
     try:
-        await asyncio.wait_for(child.wait(), patience_s)
+        await limited(child.wait(), patience_s)
     except asyncio.TimeoutError:
         child.signal(SIGKILL)
         await child.wait()

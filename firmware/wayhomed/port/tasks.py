@@ -11,10 +11,11 @@ from . import MICROPYTHON
 _TIMED_OUT = 110  # ETIMEDOUT
 
 if MICROPYTHON:
-    _limited = asyncio.wait_for
+    limited = asyncio.wait_for
 else:
 
-    async def _limited(awaitable, seconds):
+    async def limited(awaitable, seconds):
+        """Return the result; asyncio.TimeoutError when it takes longer, and what is awaited is cancelled."""
         # Not wait_for(): up to Python 3.11 it swallows a cancellation that comes in the moment of the result.
         async with asyncio.timeout(seconds):
             return await awaitable
@@ -28,7 +29,7 @@ async def sleep_ms(milliseconds: int) -> None:
 async def within(timeout_ms: int, coroutine, what: str):
     """Return the coroutine's result; when it takes longer, cancel it and raise OSError (ETIMEDOUT) naming `what`."""
     try:
-        return await _limited(coroutine, timeout_ms / 1000)
+        return await limited(coroutine, timeout_ms / 1000)
     except asyncio.TimeoutError:
         raise OSError(_TIMED_OUT, what + ": no answer within " + str(timeout_ms // 1000) + " s")
 
@@ -36,7 +37,7 @@ async def within(timeout_ms: int, coroutine, what: str):
 async def wait_for_event(event, timeout_ms: int) -> bool:
     """Wait until the event is set; False if the time ran out first."""
     try:
-        await _limited(event.wait(), timeout_ms / 1000)
+        await limited(event.wait(), timeout_ms / 1000)
     except asyncio.TimeoutError:
         return False
     return True
