@@ -408,3 +408,16 @@ async def test_a_stop_takes_everything_down(tmp_path):
         await w.stop_board()
         assert w.data_plane.stops == 1
         await w.start_board()
+
+
+async def test_a_node_that_was_deleted_and_joined_anew_begins_its_sessions_anew(tmp_path):
+    async with world(tmp_path) as w:
+        nas = Peer(2, "nas")
+        w.coordinator.peers = [nas]
+        await w.joined()
+        await until(lambda: w.data_plane.plans[-1].peers)
+        own = w.coordinator.first(keys.key_text(keys.NODE, w.node_key))["Node"]
+        before = len(w.data_plane.plans)
+        w.coordinator.tell({"Node": {**own, "ID": 7}})
+        await until(lambda: len(w.data_plane.plans) >= before + 2)
+        assert [bool(plan.peers) for plan in w.data_plane.plans[before : before + 2]] == [False, True]

@@ -62,6 +62,7 @@ class Board:
         self._make_data_plane = make_data_plane
         self._one_call = asyncio.Lock()  # the data plane is asked one thing at a time
         self._node_private_in_use = b""
+        self._applied_id = 0  # which node the peers in the kernel know us as; 0 = no peers there
         self._disco = RelayedDisco(keys.new_private(random_bytes(32)))
         self.disco_public = self._disco.public_key
         self._peers_by_key: dict = {}
@@ -262,6 +263,7 @@ class Board:
 
     async def _use(self, data_plane) -> None:
         self.data_plane = data_plane
+        self._applied_id = 0
         self._apply_due.set()
         try:
             await run_all(
@@ -290,7 +292,13 @@ class Board:
                 prefs = self.state.prefs
                 wishes = planning.Preferences(prefs.advertise_routes, prefs.accept_routes, prefs.snat)
                 plan = planning.plan(self.netmap, wishes, facts)
+                own_id = self.netmap.node.id if self.netmap.node else 0
+                if self._applied_id not in (0, own_id):
+                    # We are another node than before (deleted, and joined anew): the peers have forgotten our WireGuard
+                    # sessions, and without this ours would be believed for another 15 s.
+                    await data_plane.apply(planning.plan(Netmap(), wishes, facts))
                 await data_plane.apply(plan)
+                self._applied_id = own_id
             for problem in plan.problems:
                 self.log.warning("netmap: " + problem)
             if not self.applied and not self._apply_due.is_set():

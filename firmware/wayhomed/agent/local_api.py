@@ -179,9 +179,8 @@ class LocalApi:
             limit_ms = timeout_ms or (_LOGIN_MS if board.session.phase == Phase.NEEDS_LOGIN else _UP_MS)
             left_ms = started_ms + limit_ms - monotonic_ms()
             if left_ms <= 0:
-                problems = board.summary()["problems"]
                 raise Refused(
-                    "not up after %d s: %s" % (limit_ms // 1000, problems[0] if problems else "no answer so far"),
+                    "not up after %d s: %s" % (limit_ms // 1000, _what_is_missing(board)),
                     "wayhomed goes on trying; look again with wayhomectl status",
                 )
             await board.news(min(left_ms, 250))
@@ -209,6 +208,13 @@ def _steps_reached(board) -> list:
         if problem:
             steps.append("not yet: " + problem)
     return steps
+
+
+def _what_is_missing(board) -> str:
+    if board.session.auth_url:
+        return "nobody has opened the link and let this machine in so far"
+    problems = board.summary()["problems"]
+    return problems[0] if problems else "no answer so far"
 
 
 def _prefix_texts(prefixes: list) -> list:
