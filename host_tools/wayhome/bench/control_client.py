@@ -172,7 +172,12 @@ class ControlClient(asyncio.Protocol):
             return await pending.done
 
     def send(self, method: str, path: str, body: Any = None) -> tuple[_Pending, int]:
-        """Send a request without waiting; returns (what will have the answer in `.done`, its stream)."""
+        """Send a request without waiting; returns (what will have the answer in `.done`, its stream).
+
+        Raises ConnectionEnded.
+        """
+        if self.lost.done():
+            raise ConnectionEnded("the connection was lost")
         if not isinstance(body, bytes):
             body = b"" if body is None else json.dumps(body).encode()
         stream = self._http2.request(method, "coordinator", path, [], body)
@@ -220,6 +225,8 @@ class ControlClient(asyncio.Protocol):
 
     def poll(self, *, zstd: bool = True, **fields: Any) -> MapStream:
         """Begin a poll."""
+        if self.lost.done():
+            raise ConnectionEnded("the connection was lost")
         body = self.map_body(Stream=True, **({"Compress": "zstd"} if zstd else {}), **fields)
         stream = self._http2.request("POST", "coordinator", "/machine/map", [], json.dumps(body).encode())
         result = self._streams[stream] = MapStream(self, stream, zstd)

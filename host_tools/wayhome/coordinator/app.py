@@ -21,7 +21,7 @@ from aiohttp import web
 from wayhomed.wire import control
 
 from ..http_front import UpgradeHandler
-from . import public_api, registration
+from . import public_api, registration, sessions
 from .attempt_limit import Rate
 from .health import Counters
 from .machine_api import MachineApi
@@ -53,10 +53,13 @@ class Coordinator:
         link_limits: LinkLimits | None = None,
         per_machine: Rate = registration.PER_MACHINE,
         per_source: Rate = registration.PER_SOURCE,
+        gather_s: float = sessions.GATHER_S,
     ) -> None:
         self.registry = registry
         self.counters = Counters()
-        self.sessions = Sessions(registry, counters=self.counters, now=now, today=today, random=random.Random())
+        self.sessions = Sessions(
+            registry, counters=self.counters, now=now, today=today, random=random.Random(), gather_s=gather_s
+        )
         self.pings = Pings(registry, self.sessions, random_bytes)
         self._today = today
         answers = Registration(

@@ -89,12 +89,14 @@ class Sessions:
         today: Callable[[], datetime],
         random: Random,
         presence: Presence | None = None,
+        gather_s: float = GATHER_S,
     ) -> None:
         self._registry = registry
         self._counters = counters
         self._now = now
         self._today = today
         self._random = random
+        self._gather_s = gather_s
         self._presence = presence or Presence()
         self._clones = CloneWatch()
         self._by_node: dict[int, MapSession] = {}
@@ -202,7 +204,7 @@ class Sessions:
                 session.pending.append(change)
             self._dirty[session] = None
         if self._dirty and self._flush_at is None:
-            self._flush_at = asyncio.get_running_loop().call_later(GATHER_S, self._flush)
+            self._flush_at = asyncio.get_running_loop().call_later(self._gather_s, self._flush)
 
     def _flush(self) -> None:
         """Tell some of the sessions that have something to be told; the rest in the loop's next turn."""
