@@ -97,7 +97,7 @@ class Namespace:
         return {
             "links": self.run("ip", "-o", "link"),
             "rules": self.run("ip", "rule") + self.run("ip", "-6", "rule"),
-            "routes": self.run("ip", "route", "show", "table", "all") + "\n".join(routes6),
+            "routes": self.run("ip", "-4", "route", "show", "table", "all") + "\n".join(routes6),
             "nftables": self.run("nft", "list", "ruleset"),
             "settings": "\n".join(settings),
         }
@@ -143,6 +143,7 @@ class Home:
         self.board_interface, self.traveller_interface = f"whb{suffix}", f"wht{suffix}"
         self.carried: list[asyncio.Task] = []
         self.held_back = False
+        self.read: list[bytes] = []  # what WireGuard gave for peers, while it is held back
 
     def _space(self, name: str) -> Namespace:
         space = Namespace(name)
@@ -167,7 +168,9 @@ class Home:
     async def _carry(self, source: DataPlane, sink: DataPlane, sender: bytes) -> None:
         while True:
             _receiver, datagram = await source.receive()
-            if not self.held_back:
+            if self.held_back:
+                self.read.append(datagram)
+            else:
                 sink.inject(sender, datagram)
 
     async def stop(self) -> None:

@@ -228,7 +228,7 @@ async def test_a_lan_device_can_neither_forge_mesh_addresses_nor_call_into_the_m
         before = await home.dropped("unsolicited")
         asking.sendto(b"x", (TRAVELLER, 9))
         await home.rises("unsolicited", before)
-        assert not waiting(on_tunnel)
+        assert not [packet for packet in waiting(on_tunnel) if packet.dst == TRAVELLER]
         with pytest.raises(BlockingIOError):
             reached.recv(100)
 
@@ -448,19 +448,21 @@ async def test_relaying_makes_no_icmp_noise_on_loopback(tmp_path):
         assert seen[IP].src == "127.0.0.1" and seen[IP].dst.startswith("127.64.")
         stranger = home.board.open(socket.SOCK_DGRAM)
         stranger.bind(("127.0.0.1", 0))
-        before = await received(home)
         stranger.sendto(struct.pack("<I", 4) + bytes(28), (seen[IP].dst, 41642))
         await first(sniffer, lambda packet: UDP in packet and packet[UDP].sport == stranger.getsockname()[1])
         for packet in waiting(sniffer):
             assert ICMP not in packet
-        assert await received(home) == before  # a local stranger speaks for no peer
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert home.read and not [datagram for datagram in home.read if datagram[:1] == b"\x04"]
 
 
 async def test_the_daemon_hears_when_wireguard_dies(tmp_path):
     async with home_network(tmp_path) as home:
         ended = asyncio.create_task(home.board_plane.ended())
+        wanted = ["wireguard-go", "-f", home.board_interface]
         for child in psutil.Process().children():
-            if child.cmdline() == ["wireguard-go", "-f", home.board_interface]:
+            if child.status() != psutil.STATUS_ZOMBIE and child.cmdline() == wanted:
                 child.kill()
         assert "wireguard-go ended" in await asyncio.wait_for(ended, 5)
 
@@ -490,11 +492,6 @@ async def test_without_rights_it_says_so(tmp_path):
         assert "wayhome" not in home.board.run("nft", "list", "ruleset")
         await home.start()
         await home.apply_board([])
-
-
-async def received(home):
-    with home.board.inside():
-        return (await home.board_plane.status())["relayed"]["received"]
 
 
 def waiting(sniffer):

@@ -72,9 +72,9 @@ class DataPlane:
         try:
             self._kernel = netlink.Netlink()
             self._nftables = Nftables()
-            await self._remove_leftovers()
+            leftover = await self._remove_leftovers()
             self._load_ruleset(planning.Firewall())
-            self._check_port_is_free()
+            await self._wait_for_port(_GONE_TRIES if leftover else 1)
             self._proxy = Proxy(self._settings.port)
             self._wireguard = UserspaceWireGuard(self._settings.wireguard_go)
             await self._wireguard.start(self._settings.interface)
@@ -221,8 +221,11 @@ class DataPlane:
         if self._nftables is not None:
             self._nftables.run(delete_table())
 
-    async def _remove_leftovers(self) -> None:
-        """Take away what a predecessor left that was killed. Its filter goes last, after its interface."""
+    async def _remove_leftovers(self) -> bool:
+        """Take away what a predecessor left that was killed; tell whether its WireGuard was still there.
+
+        Its filter goes last, after its interface.
+        """
         interface = self._settings.interface
         present = link.links(self._kernel)
         for route in routes.routes(self._kernel):
@@ -233,27 +236,41 @@ class DataPlane:
                             "another mesh client uses routing table 52 through %s; stop it first" % found.name
                         )
         remove_leftover(interface)
+        found_one = False
         for _ in range(_GONE_TRIES):
             left = link.find(self._kernel, interface)
             if left is None:
                 break
+            found_one = True
             link.delete(self._kernel, left.index)
             await asyncio.sleep(_GONE_S)
         routes.remove_policy_rules(self._kernel)
         self._sysctls.undo_leftovers()
         self._nftables.run(delete_table())
+        return found_one
 
-    def _check_port_is_free(self) -> None:
-        """WireGuard binds its port when the interface comes up and would tell nobody that it is taken."""
-        probe = packets.udp_socket()
-        try:
-            probe.bind(packets.inet_address(bytes(4), self._settings.port))
-        except OSError as error:
-            if error.errno == _EADDRINUSE:
+    async def _wait_for_port(self, tries: int) -> None:
+        """Wait until WireGuard's port is free, which a leftover that is ending holds for a moment longer.
+
+        WireGuard binds it when the interface comes up, and would tell nobody that it is taken.
+        """
+        while not self._port_is_free():
+            tries -= 1
+            if tries <= 0:
                 raise DataPlaneError(
                     "UDP port %d is taken by another program; stop it or give another --port" % self._settings.port
                 )
-            raise
+            await asyncio.sleep(_GONE_S)
+
+    def _port_is_free(self) -> bool:
+        probe = packets.udp_socket()
+        try:
+            probe.bind(packets.inet_address(bytes(4), self._settings.port))
+            return True
+        except OSError as error:
+            if error.errno != _EADDRINUSE:
+                raise
+            return False
         finally:
             probe.close()
 
