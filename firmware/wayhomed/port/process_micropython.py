@@ -17,7 +17,6 @@ _waitpid = libc().func("i", "waitpid", "ipi")
 _kill = libc().func("i", "kill", "ii")
 _syscall = libc().func("i", "syscall", "iii")
 _close = libc().func("i", "close", "i")
-_setenv = libc().func("i", "setenv", "ssi")
 
 
 class Child:
@@ -25,15 +24,14 @@ class Child:
 
     def __init__(self, words: list, environment: dict):
         """Start words[0], found on PATH, with our environment and these variables. Raises OSError if it can't."""
-        for name in environment:
-            _setenv(name, environment[name], 1)
-        kept = [bytearray(word.encode() + b"\0") for word in words]
-        arguments = bytearray(b"".join([struct.pack("P", address_of(word)) for word in kept]) + struct.pack("P", 0))
+        variables = [name + "=" + environment[name] for name in environment] + _environment(environment)
+        _kept_words, arguments = _string_array(words)
+        _kept_variables, environ = _string_array(variables)
         attributes = bytearray(_ATTRIBUTES_BYTES)
         _attributes_init(attributes)
         _attributes_setflags(attributes, _POSIX_SPAWN_SETSID)
         pid = bytearray(4)
-        failure = _spawn(pid, words[0], None, attributes, arguments, _environ())
+        failure = _spawn(pid, words[0], None, attributes, arguments, environ)
         if failure:
             raise OSError(failure, "no such program, or it can't be started")
         self.pid = struct.unpack("i", pid)[0]
@@ -65,10 +63,20 @@ class Child:
         return self.exit_code()
 
 
-def _environ() -> int:
-    """Return C's `environ`, our own environment."""
-    variable = libc().var("p", "environ")
-    return variable.get()
+def _string_array(texts: list) -> tuple:
+    """Return (what must be kept, a char *[] that ends in NULL)."""
+    kept = [bytearray(text.encode() + b"\0") for text in texts]
+    return kept, bytearray(b"".join([struct.pack("P", address_of(text)) for text in kept]) + struct.pack("P", 0))
+
+
+def _environment(but: dict) -> list:
+    """Return our own environment as NAME=value texts, without these names.
+
+    From /proc: ffi finds the program's unused copy of C's `environ` instead of the one that is filled in.
+    """
+    with open("/proc/self/environ") as file:
+        own = file.read().split("\0")
+    return [text for text in own if text and text.split("=")[0] not in but]
 
 
 def _code(status: int) -> int:
