@@ -28,6 +28,7 @@ from .http_front import Front, FrontLimits, UpgradeHandler, make_front
 from .key_file import load_or_make_key
 from .relay import certificate
 from .relay import pages as relay_pages
+from .relay.service import UPGRADES as RELAY_UPGRADES
 from .relay.service import Relay
 from .relay.settings import RelaySettings
 from .relay.stun import StunService, serve_stun
@@ -130,15 +131,17 @@ class Service:
             self.made.append(
                 f"{state / 'noise.key'}: the server's identity; clients that know it must start anew without it"
             )
-        tls = self._tls()
+        files = self._certificate_files()
         self.registry = await Registry.open(state / "wayhome.db", self._registry_settings())
         self._undo.append(self.registry.close)
         self.coordinator = Coordinator(self.registry, noise_private, settings.url)
         self._undo.append(self.coordinator.close)
-        relay_tls = self._make_relay(tls)
+        self._make_relay()
+        tls = self._keep_tls(files) if files is not None else None
+        relay_tls = self._relay_tls(tls)
         await self._listen(tls, relay_tls)
-        stun_ports = await self._serve_stun()
-        self._publish_relay(relay_tls, stun_ports)
+        stun = await self._serve_stun()
+        self._publish_relay(relay_tls, stun)
         admin: AdminApi = await start_admin_api(self.registry, state / SOCKET_NAME, self.status)
         self._undo.append(admin.close)
         self.coordinator.start()
@@ -155,8 +158,8 @@ class Service:
 
     # TLS
 
-    def _tls(self) -> ssl.SSLContext | None:
-        """Return how the main listener does TLS; None for plain HTTP, or where a proxy in front does it."""
+    def _certificate_files(self) -> tuple[Path, Path] | None:
+        """Return certificate and key of the main listener; None for plain HTTP, or where a proxy does TLS."""
         settings = self.settings
         if settings.own_ca:
             if settings.certificate or settings.key:
@@ -166,14 +169,21 @@ class Service:
                 self.made.append(
                     f"{ca.authority}: the own CA's certificate; clients need it (SSL_CERT_FILE={ca.authority})"
                 )
-            return _load_tls(ca.certificate, ca.key)
-        if (settings.certificate is None) != (settings.key is None):
-            raise HostError("TLS needs both files: --cert FILE and --key FILE")
+            return ca.certificate, ca.key
         if settings.certificate is not None and settings.key is not None:
-            return _load_tls(settings.certificate, settings.key)
+            return settings.certificate, settings.key
+        if settings.certificate is not None or settings.key is not None:
+            raise HostError("TLS needs both files: --cert FILE and --key FILE")
         if self.url.is_https:
             log.warning("the URL is https and no certificate was given: something in front must do TLS")
         return None
+
+    def _keep_tls(self, files: tuple[Path, Path]) -> ssl.SSLContext:
+        """Return a TLS context that takes up renewed files by itself, within a day."""
+        relay_key = self.relay.public_key if self.relay is not None else None
+        context = certificate.server_context(*files, relay_key)
+        self._undo.append(certificate.keep_showing(context, *files, relay_key))
+        return context
 
     # listeners
 
@@ -183,7 +193,7 @@ class Service:
         relay_upgrades: dict[tuple[str, str], UpgradeHandler] = {}
         if self.relay is not None:
             # DERP answers on every listener: labs use plain HTTP, and an https URL makes a second listener needless.
-            relay_upgrades = {("/derp", "derp"): self.relay.upgrade, ("/derp", "websocket"): self.relay.upgrade}
+            relay_upgrades = dict.fromkeys(RELAY_UPGRADES, self.relay.upgrade)
             routes += relay_pages.routes()
         else:
             routes += [route for route in relay_pages.routes() if getattr(route, "path", "") == "/generate_204"]
@@ -244,24 +254,26 @@ class Service:
 
     # relay
 
-    def _make_relay(self, tls: ssl.SSLContext | None) -> "_RelayTls | None":
-        settings = self.settings
-        if not settings.relay:
-            return None
-        relay_private, _ = load_or_make_key(settings.state / "relay.key", secrets.token_bytes)
+    def _make_relay(self) -> None:
+        if not self.settings.relay:
+            return
+        relay_private, _ = load_or_make_key(self.settings.state / "relay.key", secrets.token_bytes)
         self.relay = Relay(RelaySettings(), relay_private, self.coordinator.admit)
         self._undo.append(self.relay.close)
+        self._undo.append(self.coordinator.on_key_gone(self.relay.disconnect))
+
+    def _relay_tls(self, tls: ssl.SSLContext | None) -> "_RelayTls | None":
+        if self.relay is None:
+            return None
         if tls is not None:
             # Nothing to pin with files: a public authority stands behind them. Our own CA's is known to nobody else.
-            pin = certificate.pin_of(settings.state / "server.crt") if settings.own_ca else ""
+            pin = certificate.pin_of(self.settings.state / "server.crt") if self.settings.own_ca else ""
             return _RelayTls(tls, pin, own_listener=False)
-        own = certificate.load_or_make(settings.state, self.relay_host)
+        own = certificate.load_or_make(self.settings.state, self.relay_host)
         note = own.renewal_note()
         if note:
             log.warning("%s", note)
-        context = certificate.server_context(own.certificate, own.key, self.relay.public_key)
-        self._undo.append(certificate.keep_showing(context, own.certificate, own.key, self.relay.public_key))
-        return _RelayTls(context, own.pin, own_listener=True)
+        return _RelayTls(self._keep_tls((own.certificate, own.key)), own.pin, own_listener=True)
 
     @property
     def relay_host(self) -> str:
@@ -309,18 +321,6 @@ def _make_state_directory(state: Path) -> None:
             f"cannot write into the state directory {state} ({error.strerror or error}); "
             "give another one with --state DIR, or make it yours"
         ) from error
-
-
-def _load_tls(certificate: Path, key: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Neither the control protocol's upgrade nor DERP's is possible inside HTTP/2.
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise HostError(f"cannot use the certificate {certificate} with the key {key}: {error}") from error
-    return context
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> str:

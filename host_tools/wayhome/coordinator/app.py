@@ -25,6 +25,7 @@ from . import public_api, registration, sessions
 from .attempt_limit import Rate
 from .health import Counters
 from .machine_api import MachineApi
+from .model import Change
 from .noise_link import LinkLimits, Links
 from .pages.routes import page_routes
 from .pings import Pings
@@ -110,6 +111,26 @@ class Coordinator:
         """Tell our relay which mesh a node key belongs to; None denies it."""
         del source
         return public_api.may_relay(self.registry, node_key, self._today())
+
+    def on_key_gone(self, tell: Callable[[bytes], object]) -> Callable[[], None]:
+        """Have `tell` called with each node key that may not use a relay any more; returns what ends that."""
+        keys = {node.id: node.node_key for node in self.registry.nodes.values()}
+
+        def changed(change: Change) -> None:
+            if change.node_id is None:
+                return
+            before = keys.get(change.node_id)
+            node = change.node
+            if node is not None and not node.expired(self._today()):
+                keys[node.id] = node.node_key
+                if before in (None, node.node_key):
+                    return
+            else:
+                keys.pop(change.node_id, None)
+            if before is not None:
+                tell(before)
+
+        return self.registry.subscribe(changed)
 
     def status(self) -> dict[str, Any]:
         """What an operator may want to see, ready for JSON."""

@@ -174,7 +174,9 @@ def show_certificates(
         Path(name).unlink(missing_ok=True)
 
 
-def keep_showing(context: ssl.SSLContext, certificate: Path, key: Path, server_public: bytes) -> Callable[[], None]:
+def keep_showing(
+    context: ssl.SSLContext, certificate: Path, key: Path, server_public: bytes | None = None
+) -> Callable[[], None]:
     """Call show_certificates() daily from the running event loop; return what ends it."""
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle
