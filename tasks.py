@@ -30,6 +30,7 @@ TEST_PACKAGES = {
     "chromium": "chromium",
     "git": "git",
 }
+BENCH_PACKAGES = {"turnserver": "coturn", "iperf3": "iperf3"}
 # Libraries have no command: the file that the dynamic loader knows stands for them.
 LIBRARIES = {"libnftables.so.1": "libnftables1"}
 
@@ -76,37 +77,25 @@ def test(c: Context, fast: bool = False, select: str = "", workers: int = 2) -> 
 
 
 @task(
-    positional=["name"],
     help={
         "name": "which benchmark; ./inv bench --list names them",
         "json": "write the figures to this file",
-        "list": "name every benchmark and what it measures",
     },
 )
-def bench(c: Context, name: str = "", json: str = "", list: bool = False) -> None:
+def bench(c: Context, name: str, json: str = "") -> None:
     """Measure ours and the alternative side by side. Example: ./inv bench wire --json wire.json"""
     del c
-    words = [PYTHON, "-m", "wayhome.bench", *(["--list"] if list or not name else [name])]
-    if json:
-        words += ["--json", str(Path(json).resolve())]
-    if name:
-        _ensure_packages(LAB_PACKAGES, "to build the networks that benchmarks run in")
-        _exit_with(_run_as_root(words))
-    _exit_with(subprocess.run(words, cwd=ROOT, check=False).returncode)
+    _ensure_packages({**LAB_PACKAGES, **BENCH_PACKAGES}, "for the benchmarks (networks, and what we compare with)")
+    words = [PYTHON, "-m", "wayhome.bench", name]
+    words += ["--json", str(Path(json).resolve())] if json else []
+    _exit_with(_run_as_root(words))
 
 
-@task(
-    iterable=["modules"],
-    help={
-        "modules": "only this module of wire/; may be given more than once",
-        "jobs": "how many mutants are tried side by side",
-    },
-)
-def mutation(c: Context, modules: list[str], jobs: int = 2) -> None:
-    """Take away each check of wire/ in turn and name those that no test misses. Example: ./inv mutation -m derp"""
+@task(name="bench-list")
+def bench_list(c: Context) -> None:
+    """Name every benchmark and what it measures; ./inv bench --list is the same."""
     del c
-    words = [PYTHON, str(ROOT / "tests/mutation/run.py"), *modules, "--jobs", str(jobs)]
-    _exit_with(subprocess.run(words, cwd=ROOT, check=False).returncode)
+    _exit_with(subprocess.run([PYTHON, "-m", "wayhome.bench", "--list"], cwd=ROOT, check=False).returncode)
 
 
 @task
