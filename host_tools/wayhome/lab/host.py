@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -89,7 +90,6 @@ class Host:
         stdout: Output = subprocess.DEVNULL,
         stderr: Output = None,
         env: Mapping[str, str] | None = None,
-        cwd: str | Path | None = None,
         text: bool = False,
         pass_fds: Sequence[int] = (),
     ) -> "subprocess.Popen[Any]":
@@ -107,7 +107,6 @@ class Host:
                 stdout=stdout,
                 stderr=stderr,
                 env={**os.environ, **(env or {})},
-                cwd=cwd,
                 text=text,
                 pass_fds=pass_fds,
                 start_new_session=True,
@@ -116,9 +115,15 @@ class Host:
         return process
 
     def run_on_terminal(self, words: Sequence[str | Path]) -> int:
-        """Run a command with this program's own terminal and signals; return its exit status as a shell has it."""
+        """Run a command with this program's own terminal and signals; return its exit status as a shell has it.
+
+        It starts in this program's folder, and finds wayhomectl and the rest of this installation by name.
+        """
+        # Entering a mount namespace leads to its root folder.
+        words = ["env", f"--chdir={os.getcwd()}", *words]
+        path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
         with namespaces.children_in(self.lab.pid_namespace):
-            process = subprocess.Popen(self._command(words))
+            process = subprocess.Popen(self._command(words), env={**os.environ, "PATH": path})
         self.lab.track(process)
         while True:
             try:
