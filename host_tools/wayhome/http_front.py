@@ -7,7 +7,7 @@ accept --> request head (h11: limits, deadline) --+--> an upgrade we know: the c
              +---- the request's end, found by h11 <---+
 ```
 aiohttp can't hand a connection over itself: `transport.set_protocol()` in a handler loses the bytes its parser has
-already taken, and it writes into the stream once the handler returns (docs/decisions/0003-http-front.md).
+already taken, and it writes into the stream once the handler returns (docs/decisions/0031-http-front.md).
 
 Pages served through here answer with whole bodies (`web.Response`) or streams, not with `web.FileResponse`:
 the transport that aiohttp sees is ours, and `sendfile` wants a real one.
@@ -65,7 +65,8 @@ class FrontLimits:
     head_seconds: float = 10.0
     request_seconds: float = 30.0  # a plain request's body must have come by then
     strangers: int = 4096  # in all; a new one ends the oldest
-    strangers_per_address: int = 256  # many honest clients share an address behind CGNAT, each for a moment only
+    # Many honest clients may share an address (a carrier's NAT, a proxy); after our restart all come at once.
+    strangers_per_address: int = 1024
     connections: int = 60_000  # in all, admitted ones counted; above it new ones are turned away
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from . import __path__ as folder
 from .metric import Metric, machine, write_json
 
-_NOT_BENCHMARKS = {"__main__", "metric"}
+_NOT_BENCHMARKS = {"__main__", "metric", "control_client"}
 
 
 def names() -> list[str]:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import secrets
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -136,7 +137,7 @@ class ControlClient(asyncio.Protocol):
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending: dict[int, _Pending] = {}
         self._streams: dict[int, MapStream] = {}
-        self.paused = False
+        self.tap: Callable[[bytes], None] | None = None  # gets what arrives instead of us, still sealed
 
     @classmethod
     async def connect(
@@ -266,6 +267,9 @@ class ControlClient(asyncio.Protocol):
         self._transport.write(control.encode_upgrade_request("coordinator", self._initiator.message))
 
     def data_received(self, data: bytes) -> None:
+        if self.tap is not None:
+            self.tap(data)
+            return
         try:
             self._received(data)
         except BadWire as error:

@@ -4,11 +4,11 @@ A client that reconnects (a new network, a sleep, a restart) comes over a new li
 it is not the change of links that tells, but the return to one that had been left.
 """
 
-from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
 WINDOW_S = 120.0
+_REMEMBERED = 8  # polls of a node
 RETURNS = 2  # how often somebody must have come back to a link that was replaced
 
 
@@ -23,15 +23,15 @@ class CloneWatch:
     """Told of every poll; times are seconds of one clock. Remembers the last few polls of a node."""
 
     def __init__(self) -> None:
-        self._polls: dict[int, deque[_Poll]] = {}
+        self._polls: dict[int, tuple[_Poll, ...]] = {}
         self._noticed: dict[int, float] = {}
 
     def poll_began(self, node_id: int, link: Hashable, source: str, now: float) -> tuple[str, ...]:
         """Return the sources of the clones when they are noticed (once in each window), else nothing."""
-        polls = self._polls.setdefault(node_id, deque(maxlen=8))
-        if polls and polls[-1].link == link and len(polls) == 1:
-            polls.clear()  # the usual client: poll after poll over its one link needs no memory
-        polls.append(_Poll(now, link, source))
+        known = self._polls.get(node_id, ())
+        if len(known) == 1 and known[0].link == link:
+            known = ()  # the usual client: poll after poll over its one link needs no memory
+        polls = self._polls[node_id] = (*known[1 - _REMEMBERED :], _Poll(now, link, source))
         recent = [poll for poll in polls if now - poll.at <= WINDOW_S]
         seen: set[Hashable] = set()
         returns = 0

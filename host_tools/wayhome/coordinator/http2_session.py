@@ -133,6 +133,16 @@ _CONFIG = H2Configuration(
 )
 
 
+# One for all sessions: what we announce never changes, and each such object has 4 KB.
+_SETTINGS = Settings(
+    client=False,
+    initial_values={
+        SettingCodes.MAX_CONCURRENT_STREAMS: CONCURRENT_STREAMS,
+        SettingCodes.MAX_HEADER_LIST_SIZE: HEADER_BYTES,
+    },
+)
+
+
 class Http2Session:
     """One connection. Feed it with `receive`, answer with `respond` or `start`, `send`, `end`; collect `data_to_send`.
 
@@ -145,13 +155,7 @@ class Http2Session:
     def __init__(self, now: float, body_bytes: int = BODY_BYTES, allowance: Allowance | None = None) -> None:
         self._allowance = allowance or Allowance()
         self._h2 = _Connection(_CONFIG)
-        self._h2.local_settings = Settings(
-            client=False,
-            initial_values={
-                SettingCodes.MAX_CONCURRENT_STREAMS: CONCURRENT_STREAMS,
-                SettingCodes.MAX_HEADER_LIST_SIZE: HEADER_BYTES,
-            },
-        )
+        self._h2.local_settings = _SETTINGS
         self._h2.initiate_connection()
         self._body_bytes = body_bytes
         self._incoming: dict[int, _Incoming] = {}

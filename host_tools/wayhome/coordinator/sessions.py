@@ -36,6 +36,10 @@ UNSENT_BYTES = 64 * 1024
 PENDING_CHANGES = 256
 # Changes that come this close together are told together; far below what a person or a path notices.
 GATHER_S = 0.02
+# Telling everybody takes its time; this many times as long is gathered before it is done again, and never longer than
+# the limit. So when all come back at once (a restart), each hears of the others in a few messages, not one by one.
+GATHER_PER_TOLD = 4.0
+GATHER_MOST_S = 0.5
 # Sessions told in one turn of the loop, so that register requests and the relay don't wait for a large fan-out.
 TOLD_PER_TURN = 64
 
@@ -102,6 +106,8 @@ class Sessions:
         self._by_node: dict[int, MapSession] = {}
         self._dirty: dict[MapSession, None] = {}
         self._flush_at: asyncio.Handle | None = None
+        self._telling_since: float | None = None
+        self._gather_until = 0.0
         self._online_changes: deque[tuple[int, bool]] = deque()
         self._online_task: asyncio.Task[None] | None = None
         self._unsubscribe = registry.subscribe(self._changed)
@@ -204,18 +210,26 @@ class Sessions:
                 session.pending.append(change)
             self._dirty[session] = None
         if self._dirty and self._flush_at is None:
-            self._flush_at = asyncio.get_running_loop().call_later(self._gather_s, self._flush)
+            wait_s = max(self._gather_s, self._gather_until - self._now())
+            self._flush_at = asyncio.get_running_loop().call_later(wait_s, self._flush)
 
     def _flush(self) -> None:
         """Tell some of the sessions that have something to be told; the rest in the loop's next turn."""
         self._flush_at = None
         now = self._now()
+        if self._telling_since is None:
+            self._telling_since = now
         for _ in range(min(TOLD_PER_TURN, len(self._dirty))):
             session = next(iter(self._dirty))
             del self._dirty[session]
             self._tell(session, now)
         if self._dirty:
             self._flush_at = asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            now = self._now()
+            took_s = now - self._telling_since
+            self._telling_since = None
+            self._gather_until = now + min(GATHER_MOST_S, GATHER_PER_TOLD * took_s)
 
     def _tell(self, session: MapSession, now: float) -> None:
         if session.link.unsent(session.stream) > UNSENT_BYTES:
