@@ -1,6 +1,7 @@
 """The relay on real sockets."""
 
 import asyncio
+import gc
 import random
 import socket
 import ssl
@@ -11,6 +12,7 @@ import pytest
 from relay.derp_client import DerpClient
 from relay.people import ANNE, BERT, CARL, NONCE, SERVER_PUBLIC, WIREGUARD, disco, number_of, wireguard
 from wayhome.relay import certificate
+from wayhome.relay.service import DerpConnection
 from wayhome.relay.settings import RelaySettings
 from wayhomed.wire import derp
 
@@ -237,6 +239,26 @@ async def test_a_client_that_leaves_while_admission_is_asked_leaves_nothing(serv
     await ended.wait()
     await asyncio.sleep(0)
     assert place.relay.counters()["open_connections"] == 0
+
+
+async def test_a_connection_that_has_ended_is_freed_without_the_garbage_collector(serve, tmp_path):
+    own = certificate.load_or_make(tmp_path, "relay.test")
+    place = await serve(tls=certificate.server_context(own.certificate, own.key, SERVER_PUBLIC))
+    gc.collect()
+    gc.disable()
+    try:
+        anne = await DerpClient.join(place.port, ANNE, trusting())
+        assert connections_held() == 1
+        anne.writer.close()
+        async with asyncio.timeout(10):
+            while connections_held():
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
+
+
+def connections_held() -> int:
+    return sum(isinstance(one, DerpConnection) for one in gc.get_objects())
 
 
 async def test_a_disconnected_node_is_out_and_its_peers_are_told(serve):

@@ -183,6 +183,9 @@ class RelayCore:
         """The connection is gone; nothing more is written to it."""
         self._end(session, "closed")
         self.ready.discard(session)
+        # They know each other; parted, both are freed at once, with the 30 KB of a TLS connection, and not when the
+        # garbage collector comes round, which counts objects and not bytes.
+        session.link = None
 
     def admitted(self, session: Session, mesh_id: str | None, now: float) -> None:
         """Answer what an ASKING session waits for: its mesh, or None if it may not come in.
