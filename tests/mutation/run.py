@@ -12,6 +12,7 @@ import gc
 import importlib
 import os
 import resource
+import select
 import signal
 import sys
 import time
@@ -156,7 +157,14 @@ def survivors(suite: Suite, files: list[Path], kinds: set[str], jobs: int) -> tu
 
 def _wait_for_one(running: dict[int, int]) -> list[int]:
     """Return the index of the trial that ended, if no test noticed its mutant."""
-    child, status = os.wait()
+    # Not os.wait(): this process may have children that are none of ours.
+    handles = {os.pidfd_open(child): child for child in running}
+    try:
+        child = handles[select.select(handles, [], [])[0][0]]
+    finally:
+        for handle in handles:
+            os.close(handle)
+    _, status = os.waitpid(child, 0)
     index = running.pop(child)
     return [index] if status == SURVIVED else []
 

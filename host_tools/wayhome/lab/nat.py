@@ -139,7 +139,7 @@ _FIREWALL = """\
   chain input {{
     type filter hook input priority filter; policy accept;
     iifname "{uplink}" ct state established,related accept
-    iifname "{uplink}" meta l4proto {{ icmp, ipv6-icmp }} accept
+    iifname "{uplink}" meta l4proto {{ 1, 58 }} accept
     iifname "{uplink}" counter name refused_in drop
   }}"""
 
