@@ -11,6 +11,7 @@ from typing import Any
 # 900 to 999 are for private use, by convention.
 REGION = 900
 _NO_STUN = -1
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ def derp_map(place: RelayPlace, stun: Sequence[tuple[str, int]]) -> dict[str, An
     if place.can_port_80:
         relay["CanPort80"] = True
     nodes = [relay]
-    for letter, (address, port) in zip("bcdefghijklmnopqrstuvwxyz", stun[1:], strict=False):
+    told = {(place.host, first)}
+    for address, port in stun[1:]:
         host = place.host if ipaddress.ip_address(address).is_unspecified else address
-        nodes.append(
-            {"Name": f"{REGION}{letter}", "RegionID": REGION, **_host(host), "STUNPort": port, "STUNOnly": True}
-        )
+        if (host, port) not in told and len(nodes) < len(_LETTERS):
+            told.add((host, port))
+            name = f"{REGION}{_LETTERS[len(nodes)]}"
+            nodes.append({"Name": name, "RegionID": REGION, **_host(host), "STUNPort": port, "STUNOnly": True})
     region = {"RegionID": REGION, "RegionCode": "home", "RegionName": "Home", "Nodes": nodes}
     return {"Regions": {str(REGION): region}, "omitDefaultRegions": True}
 

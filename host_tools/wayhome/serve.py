@@ -4,13 +4,13 @@ Everything is started in `Service.start` and stopped in `Service.stop`, in the o
 """
 
 import asyncio
-import ipaddress
 import logging
 import resource
 import secrets
 import signal
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,19 +46,23 @@ _RESERVED_FILES = 64
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """What `wayhome serve` was told. `url` is where clients find us; `relay_listen` None = the listener of `listen`."""
+    """What `wayhome serve` was told.
+
+    `url` is where clients find us. An address "" means all of this machine's, IPv4 and IPv6. `relay_listen` is used
+    unless our own TLS on `listen` serves the relay too.
+    """
 
     state: Path
     url: str
-    listen: tuple[Address, ...] = (("0.0.0.0", 8080),)
+    listen: tuple[Address, ...] = (("", 8080),)
     certificate: Path | None = None
     key: Path | None = None
     own_ca: bool = False
     suffix: str | None = None
     relay: bool = True
-    relay_listen: tuple[Address, ...] = (("0.0.0.0", 8443),)
+    relay_listen: tuple[Address, ...] = (("", 8443),)
     relay_address: str | None = None
-    stun_listen: tuple[Address, ...] = (("0.0.0.0", 3478),)
+    stun_listen: tuple[Address, ...] = (("", 3478),)
     registry: Settings = field(default_factory=Settings)
     front: FrontLimits = field(default_factory=FrontLimits)
 
@@ -220,7 +224,7 @@ class Service:
         self.fronts.append(front)
         self._undo.append(front.close)
         loop = asyncio.get_running_loop()
-        for host, port in addresses:
+        for host, port in everywhere(addresses):
             try:
                 server = await loop.create_server(
                     front,
@@ -234,7 +238,7 @@ class Service:
             except OSError as error:
                 raise HostError(_cannot_listen(host, port, error)) from error
             self._undo.append(server.close)
-            self.listening += [socket.getsockname()[:2] for socket in server.sockets]
+            self.listening += [one.getsockname()[:2] for one in server.sockets]
 
     def _front_limits(self) -> FrontLimits:
         """As told, but never more connections than this process may have open files."""
@@ -283,7 +287,7 @@ class Service:
     async def _serve_stun(self) -> list[Address]:
         if self.relay is None or not self.settings.stun_listen:
             return []
-        stun: StunService = await serve_stun(self.settings.stun_listen)
+        stun: StunService = await serve_stun(everywhere(self.settings.stun_listen))
         self._undo.append(stun.close)
         return stun.addresses
 
@@ -329,10 +333,19 @@ def _cannot_listen(host: str, port: int, error: OSError) -> str:
     return f"cannot listen on {host}:{port}: {error.strerror or error}; choose another address or stop what is there"
 
 
-def is_address(host: str) -> bool:
+def everywhere(addresses: Iterable[Address]) -> list[Address]:
+    """Return the addresses with "" replaced by the wildcards of the families that this machine has."""
+    result: list[Address] = []
+    for host, port in addresses:
+        result += [(host, port)] if host else [("0.0.0.0", port), *([("::", port)] if _has_ipv6() else [])]
+    return result
+
+
+def _has_ipv6() -> bool:
     try:
-        ipaddress.ip_address(host)
-    except ValueError:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+    except OSError:
         return False
     return True
 

@@ -239,3 +239,18 @@ async def test_of_fifty_clients_with_one_one_off_key_exactly_one_gets_in_a_hundr
             # out again, so that each round begins like the first
             for node_id in list(server.registry.nodes):
                 await server.registry.delete_node(node_id)
+
+
+async def test_a_bug_of_ours_is_a_500_and_reported_and_the_connection_goes_on(caplog: pytest.LogCaptureFixture):
+    async with running() as server:
+        client = await server.connect()
+        key, whole = await server.key(), server.registry.register_with_key
+
+        async def broken(*_: object) -> None:
+            raise KeyError("bug")
+
+        server.registry.register_with_key = broken
+        answer = await client.register(auth_key=key)
+        assert answer["status"] == 500 and "KeyError" in caplog.text
+        server.registry.register_with_key = whole
+        assert (await client.register(auth_key=key))["MachineAuthorized"]

@@ -103,9 +103,9 @@ def _addresses(texts: list[str], option: str) -> tuple[tuple[str, int], ...]:
 
 
 def _address(text: str, option: str) -> tuple[str, int]:
-    """Read ":8080", "8080", "192.0.2.1:8080" or "[::1]:8080"."""
+    """Read ":8080" (all addresses), "8080", "192.0.2.1:8080" or "[::1]:8080"."""
     host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"
+    host = host.removeprefix("[").removesuffix("]")
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise HostError(f"{option} {text} is no address with a port; write it as :8080, 192.0.2.1:8080 or [::1]:8080")
     return host, int(port)

@@ -210,9 +210,16 @@ class NoiseLink(asyncio.Protocol):
         """Run `work` as this stream's task. `until_gone`: nobody needs its result once the stream is gone."""
         task = asyncio.get_running_loop().create_task(work)
         self._waits.tasks[stream] = task
-        task.add_done_callback(lambda _: self._waits.tasks.pop(stream, None))
+        task.add_done_callback(lambda done: self._finished(stream, done))
         if until_gone:
             self._gone[stream] = lambda: bool(task.cancel())
+
+    def _finished(self, stream: int, task: "asyncio.Task[None]") -> None:
+        self._waits.tasks.pop(stream, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # a bug of ours: the loop reports it, and the client isn't left waiting
+            task.get_loop().call_exception_handler({"message": f"{self!r}: an answer failed", "exception": error})
+            self.respond(stream, 500, b"the server failed; its log says how\n", "text/plain")
 
     def admit(self) -> None:
         """This link's machine is one of ours: it is no stranger's any more."""

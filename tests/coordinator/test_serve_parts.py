@@ -1,0 +1,218 @@
+"""What `wayhome serve` is put together from: the relay map, the own CA, the URL, key files, and a full disk."""
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from wayhome import own_ca
+from wayhome.bench.control_client import ControlClient
+from wayhome.cli.admin_client import AdminClient
+from wayhome.derp_map import RelayPlace, derp_map
+from wayhome.errors import HostError
+from wayhome.key_file import load_or_make_key
+from wayhome.serve import ServerUrl, ServeSettings, Service, everywhere, parse_url
+from wayhomed.wire.keys import MACHINE, key_from_text
+
+
+def nodes(*stun: tuple[str, int], **place: Any) -> list[dict[str, Any]]:
+    made = derp_map(RelayPlace(**{"host": "203.0.113.10", "port": 8443, **place}), stun)
+    return list(made["Regions"]["900"]["Nodes"])
+
+
+def test_the_relay_map_names_addresses_where_they_are_known():
+    (node,) = nodes(("0.0.0.0", 3478), pin="sha256-raw:00")
+    assert node["HostName"] == node["IPv4"] == "203.0.113.10" and node["IPv6"] == "none"
+    assert (node["DERPPort"], node["STUNPort"], node["CertName"]) == (8443, 3478, "sha256-raw:00")
+    (six,) = nodes(("::", 3478), host="2001:db8::1")
+    assert (six["IPv4"], six["IPv6"]) == ("none", "2001:db8::1")
+    (named,) = nodes(("0.0.0.0", 3478), host="derp.example.net")
+    assert "IPv4" not in named and "CertName" not in named
+
+
+def test_each_further_stun_address_is_a_node_of_its_own():
+    first, second, third = nodes(("203.0.113.10", 3478), ("203.0.113.11", 3478), ("203.0.113.10", 3479))
+    assert "STUNOnly" not in first
+    assert (second["HostName"], second["STUNPort"], second["STUNOnly"]) == ("203.0.113.11", 3478, True)
+    assert (third["HostName"], third["STUNPort"]) == ("203.0.113.10", 3479)
+    assert len({node["Name"] for node in (first, second, third)}) == 3
+
+
+def test_the_wildcards_of_both_families_are_one_address_to_clients():
+    assert len(nodes(("0.0.0.0", 3478), ("::", 3478))) == 1
+
+
+def test_without_stun_clients_are_told_not_to_try():
+    assert nodes()[0]["STUNPort"] == -1
+
+
+def test_all_addresses_means_both_families():
+    assert everywhere([("", 80), ("192.0.2.1", 81)])[0] == ("0.0.0.0", 80)
+    assert everywhere([("192.0.2.1", 81)]) == [("192.0.2.1", 81)]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("https://mesh.example.net", ("https", "mesh.example.net", 443)),
+        ("http://192.0.2.1:8080/", ("http", "192.0.2.1", 8080)),
+        ("https://[2001:db8::1]:8443", ("https", "2001:db8::1", 8443)),
+    ],
+)
+def test_a_url_is_taken_apart(text: str, parts: tuple[str, str, int]):
+    assert parse_url(text) == ServerUrl(*parts)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "mesh.example.net", "ftp://h", "http://", "http://h:99999", "http://h/x", "http://u@h"]
+)
+def test_what_is_no_servers_url_is_refused(text: str):
+    with pytest.raises(HostError, match="--url"):
+        parse_url(text)
+
+
+def test_a_private_key_is_made_once_and_for_its_owner_alone(tmp_path: Path):
+    key, made = load_or_make_key(tmp_path / "k", os.urandom)
+    assert made and load_or_make_key(tmp_path / "k", os.urandom) == (key, False)
+    assert (tmp_path / "k").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "k").write_text("privkey:nonsense\n")
+    with pytest.raises(HostError, match="holds no private key"):
+        load_or_make_key(tmp_path / "k", os.urandom)
+
+
+def test_the_own_ca_makes_a_certificate_that_its_clients_accept(tmp_path: Path):
+    made = own_ca.prepare(tmp_path, "203.0.113.10")
+    assert made.made and (tmp_path / "ca.key").stat().st_mode & 0o777 == made.key.stat().st_mode & 0o777 == 0o600
+    certificate = x509.load_pem_x509_certificate(made.certificate.read_bytes())
+    authority = x509.load_pem_x509_certificate(made.authority.read_bytes())
+    certificate.verify_directly_issued_by(authority)
+    ssl.create_default_context(cafile=str(made.authority))
+    again = own_ca.prepare(tmp_path, "203.0.113.10")
+    assert not again.made and x509.load_pem_x509_certificate(again.certificate.read_bytes()) == certificate
+
+
+def test_the_own_ca_renews_the_certificate_for_a_new_host_and_before_its_end(tmp_path: Path):
+    first = own_ca.prepare(tmp_path, "a.example").certificate.read_bytes()
+    second = own_ca.prepare(tmp_path, "b.example").certificate.read_bytes()
+    later = own_ca.prepare(tmp_path, "b.example", datetime.now(UTC) + timedelta(days=790)).certificate.read_bytes()
+    assert len({first, second, later}) == 3
+    assert own_ca.prepare(tmp_path, "b.example").authority.exists()
+
+
+async def test_the_whole_server_starts_and_stops_within_a_process(tmp_path: Path):
+    settings = ServeSettings(
+        state=tmp_path / "state",
+        url="http://127.0.0.1:1",
+        listen=(("127.0.0.1", 0),),
+        relay_listen=(("127.0.0.1", 0),),
+        stun_listen=(("127.0.0.1", 0),),
+    )
+    for turn in range(2):
+        service = await Service.start(settings)
+        assert bool(service.made) is (turn == 0)
+        relay_map = service.registry.world.derp_map["Regions"]["900"]["Nodes"]
+        assert relay_map[0]["CertName"].startswith("sha256-raw:") and relay_map[0]["STUNPort"] > 0
+        status: Any = await asyncio.to_thread(AdminClient(settings.state / "wayhome.sock").get, "status")
+        assert status["url"] == settings.url and status["relay"]["clients"] == 0
+        await service.stop()
+
+
+async def test_a_server_that_cannot_start_leaves_nothing_running(tmp_path: Path):
+    blocker = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    taken = blocker.sockets[0].getsockname()
+    bad = ServeSettings(tmp_path, "http://127.0.0.1:1", listen=(("127.0.0.1", 0), taken), relay=False)
+    with pytest.raises(HostError, match="cannot listen"):
+        await Service.start(bad)
+    good = ServeSettings(tmp_path, "http://127.0.0.1:1", listen=(("127.0.0.1", 0),), relay=False)
+    await (await Service.start(good)).stop()
+    blocker.close()
+
+
+async def test_a_state_directory_that_cannot_be_written_is_said_in_words(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HostError, match="state directory"):
+        await Service.start(ServeSettings(tmp_path / "file" / "state", "http://127.0.0.1:1"))
+
+
+@pytest.mark.lab
+async def test_a_full_disk_refuses_what_is_new_in_words_and_disturbs_nothing_else(tmp_path: Path):
+    state = tmp_path / "state"
+    state.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    serve = f"from wayhome.cli.main import main; main()' serve --state {state} --url {url} --listen 127.0.0.1:{port}"
+    script = f"mount -t tmpfs -o size=3m none {state} && exec '{sys.executable}' -c '{serve} --no-relay"
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: ASYNC220 (it outlives this statement)
+            ["unshare", "--mount", "sh", "-c", script],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+    inside = Path(f"/proc/{process.pid}/root{state}")
+    try:
+        admin = AdminClient(inside / "wayhome.sock")
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                await asyncio.to_thread(admin.get, "status")
+                break
+            except HostError:
+                assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+                await asyncio.sleep(0.05)
+        admin.post("users", body={"name": "anna", "display_name": ""})
+        made: Any = admin.post("keys", body={"user": "anna", "tags": [], "reusable": True, "ephemeral": False})
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /key?v=130 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        answer = (await reader.read()).decode()
+        writer.close()
+        server_key = key_from_text(MACHINE, answer[answer.index('"publicKey":"') + 13 :][:69])
+        friend = await ControlClient.connect("127.0.0.1", port, server_key)
+        await friend.register(auth_key=made["key"])
+        stream = friend.poll()
+        await stream.message()
+        await friend.update(Endpoints=["192.0.2.1:1"])
+
+        fill(inside / "ballast")
+        refused = None
+        for number in range(50):
+            client = await ControlClient.connect("127.0.0.1", port, server_key)
+            answered = await client.register(auth_key=made["key"], hostname=f"late-{number}")
+            client.close()
+            if answered["Error"]:
+                refused = answered["Error"]
+                break
+        assert refused and "Traceback" not in refused, refused
+        assert not stream.ended
+        (inside / "ballast").unlink()
+        client = await ControlClient.connect("127.0.0.1", port, server_key)
+        assert (await client.register(auth_key=made["key"], hostname="after"))["MachineAuthorized"]
+        assert (await friend.update(Endpoints=["192.0.2.2:2"])).status == 200
+        client.close()
+        friend.close()
+        assert "Traceback" not in (tmp_path / "log").read_text()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                pass
