@@ -96,6 +96,10 @@ def test_an_own_address_that_the_uplink_has_too_is_refused():
     made = plan(netmap(addresses=["100.64.8.2/32", OWN6 + "/128"]), Preferences(), carrier())
     assert [ip_text(each) for each in made.addresses] == [OWN6]
     assert "own network" in reasons(made)["100.64.8.2/32"]
+    facts = home()
+    facts.remotes.append(ip(OWN4))  # a relay whose address we would take over
+    made = plan(netmap(addresses=[OWN4 + "/32", OWN6 + "/128"]), Preferences(), facts)
+    assert [ip_text(each) for each in made.addresses] == [OWN6]
 
 
 def test_a_peers_own_addresses_are_always_taken():

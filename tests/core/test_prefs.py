@@ -57,3 +57,19 @@ def test_a_route_with_host_bits_says_how_to_write_it():
     error = raises(BadWire, changed, Prefs(), {"AdvertiseRoutes": ["192.168.1.1/24"]})
     assert "192.168.1.1/24" in str(error)
     assert "write it as" in str(error)
+
+
+def test_a_route_that_no_tunnel_may_have_is_refused_with_its_reason():
+    for text, reason in (
+        ("0.0.0.0/0", "exit node"),
+        ("::/0", "exit node"),
+        ("100.64.0.0/10", "the mesh's own"),
+        ("100.64.5.0/24", "the mesh's own"),
+        ("100.0.0.0/8", "the mesh's own"),
+        ("fd7a:115c:a1e0::/48", "the mesh's own"),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local"),
+        ("224.0.0.0/4", "multicast"),
+    ):
+        error = raises(BadWire, changed, Prefs(), {"AdvertiseRoutes": [text]})
+        assert text in str(error) and reason in str(error), error

@@ -3,7 +3,7 @@
     coordinator's netmap  AND  what the owner allows here (Preferences)  AND  what the machine needs itself (Facts)
 
 The second and third are the local ceiling: a stolen coordinator can't take more than they leave. What is refused is
-reported, never half done. Source: wireguard.md sections 1, 4, 5 and 6, README.md section 4.
+reported, never half done. Source: wireguard.md sections 1, 4, 5 and 6.
 """
 
 from wayhomed.port import const
@@ -11,31 +11,9 @@ from wayhomed.wire import address
 
 from . import ranges
 from .filter import read_filter
+from .prefixes import is_mesh_address, is_private, no_subnet_reason
 from .published import read_published
 
-# Fixed by the protocol (README.md section 4)
-MESH4 = (b"\x64\x40\x00\x00", 10)  # 100.64.0.0/10
-MESH6 = (b"\xfd\x7a\x11\x5c\xa1\xe0" + bytes(10), 48)
-_CHROME4 = (b"\x64\x73\x5c\x00", 23)  # 100.115.92.0/23 is not the mesh's
-_SERVICE = (b"\x64\x64\x64\x64", b"\xfd\x7a\x11\x5c\xa1\xe0" + bytes(9) + b"\x53")  # the client's own resolver
-_VIA6 = (b"\xfd\x7a\x11\x5c\xa1\xe0\x0b\x1a" + bytes(8), 64)  # 4via6: subnets of IPv4 written as IPv6
-# Never the business of a tunnel: this host, link-local, multicast and above
-_NEVER = (
-    (bytes(4), 8),
-    (b"\x7f" + bytes(3), 8),
-    (b"\xa9\xfe\x00\x00", 16),
-    (b"\xe0" + bytes(3), 3),
-    (bytes(15) + b"\x01", 128),
-    (b"\xfe\x80" + bytes(14), 10),
-    (b"\xff" + bytes(15), 8),
-)
-# Where homes have their LANs (RFC 1918, RFC 4193)
-_PRIVATE = (
-    (b"\x0a" + bytes(3), 8),
-    (b"\xac\x10\x00\x00", 12),
-    (b"\xc0\xa8\x00\x00", 16),
-    (b"\xfc" + bytes(15), 7),
-)
 # Chosen by us
 MAX_PEERS = const(4096)
 MAX_PREFIXES_OF_PEER = const(1024)
@@ -117,16 +95,6 @@ class Plan:
         self.problems = []
 
 
-def is_mesh_address(prefix: tuple) -> bool:
-    """Tell whether a prefix is a single address of the mesh's own ranges."""
-    ip, length = prefix
-    if length != 8 * len(ip) or ip in _SERVICE:
-        return False
-    if len(ip) == 4:
-        return address.contains(MESH4, ip) and not address.contains(_CHROME4, ip)
-    return address.contains(MESH6, ip) and not address.contains(_VIA6, ip)
-
-
 def plan(netmap, preferences: Preferences, facts: Facts) -> Plan:
     """Return the Plan for this netmap (core.netmap.Netmap). Without a self node everything is closed."""
     result = Plan()
@@ -151,7 +119,7 @@ def _plan_own_addresses(result: Plan, node, facts: Facts) -> None:
         ip = prefix[0]
         if not is_mesh_address(prefix):
             result.refused.append((prefix, "this node", "not an address of the mesh"))
-        elif ip in facts.own or ip in facts.gateways or ip in facts.resolvers:
+        elif ip in facts.own or ip in facts.gateways or ip in facts.resolvers or ip in facts.remotes:
             result.refused.append((prefix, "this node", "this machine's own network uses the address"))
         else:
             result.addresses.append(ip)
@@ -162,7 +130,7 @@ def _plan_advertised(result: Plan, preferences: Preferences) -> list:
     """Return the prefixes that we serve."""
     served = []
     for prefix in preferences.advertise_routes:
-        reason = _never_reason(prefix)
+        reason = no_subnet_reason(prefix)
         if reason:
             result.refused.append((prefix, "this node", reason))
         else:
@@ -170,24 +138,10 @@ def _plan_advertised(result: Plan, preferences: Preferences) -> list:
     return served
 
 
-def _never_reason(prefix: tuple) -> str:
-    """Say why a prefix can be no subnet of anybody, or ""."""
-    if prefix[1] == 0:
-        return "a default route needs an exit node"
-    for never in _NEVER:
-        if address.overlaps(never, prefix):
-            return "not for a tunnel: loopback, link-local or multicast"
-    if address.overlaps(MESH4, prefix) or (
-        address.overlaps(MESH6, prefix) and not (address.contains(_VIA6, prefix[0]) and prefix[1] >= _VIA6[1])
-    ):
-        return "overlaps the mesh's own addresses"
-    return ""
-
-
 def _plan_published(result: Plan, node, preferences: Preferences, facts: Facts, advertised: list) -> None:
     within = preferences.publish_within
     if within is None:
-        within = [prefix for prefix in facts.connected if _is_private(prefix)] + advertised
+        within = [prefix for prefix in facts.connected if is_private(prefix)] + advertised
     devices, problems = read_published(node.cap_map)
     result.problems.extend(problems)
     for device in devices:
@@ -196,13 +150,6 @@ def _plan_published(result: Plan, node, preferences: Preferences, facts: Facts, 
             result.problems.append("published device %s is refused: %s" % (device.name, reason))
         else:
             result.firewall.published.append(device)
-
-
-def _is_private(prefix: tuple) -> bool:
-    for private in _PRIVATE:
-        if private[1] <= prefix[1] and address.contains(private, prefix[0]):
-            return True
-    return False
 
 
 def _published_reason(device, within: list, own: list, facts: Facts) -> str:
@@ -297,7 +244,7 @@ def _needed_here(prefix: tuple, facts: Facts) -> str:
 
 
 def _subnet_reason(prefix: tuple, facts: Facts, advertised: list) -> str:
-    reason = _never_reason(prefix)
+    reason = no_subnet_reason(prefix)
     if reason:
         return reason
     for own in advertised:

@@ -4,6 +4,8 @@ from wayhomed.core import server_url
 from wayhomed.wire import address
 from wayhomed.wire.errors import BadWire
 
+from .prefixes import no_subnet_reason
+
 MAX_ROUTES = 256
 _LABEL = "abcdefghijklmnopqrstuvwxyz0123456789-"
 
@@ -92,6 +94,9 @@ def _routes(value) -> list:
             prefix = address.prefix_from_text(_text("a route", text))
         except BadWire as error:
             raise BadWire("the route " + repr(text)[:60] + ": " + str(error) + "; write it as 192.168.1.0/24")
+        reason = no_subnet_reason(prefix)
+        if reason:
+            raise BadWire("the route " + text + " can't be offered: " + reason)
         if prefix not in routes:
             routes.append(prefix)
     return routes
