@@ -363,11 +363,17 @@ class FakeDataPlane:
         self.private_key = None
         self.plans, self.injected = [], []
         self.standing = False
-        self.stops = 0
+        self.stops = self.clean_ups = 0
+        self.shown = {}
         self.outgoing = asyncio.Queue()
         self.end = asyncio.Event()
         self.news = asyncio.Event()
         self.failure = None
+
+    async def clean_up(self) -> None:
+        self.clean_ups += 1
+        if self.failure:
+            raise self.failure
 
     async def start(self, private_key: bytes) -> None:
         if self.failure:
@@ -386,7 +392,7 @@ class FakeDataPlane:
         self.private_key = private_key
 
     async def status(self) -> dict:
-        return {"peers": {}, "problems": [], "routes": [], "refused": []}
+        return {"peers": {}, "problems": [], "routes": [], "refused": [], "published": [], **self.shown}
 
     async def changed(self) -> None:
         await self.news.wait()

@@ -139,6 +139,15 @@ async def test_up_says_when_the_kernel_refuses(tmp_path):
         assert "needs root" in err
 
 
+async def test_a_route_that_can_not_be_is_refused_at_once_and_nothing_changes(tmp_path):
+    async with served(tmp_path) as w:
+        await w.joined()
+        status, _out, err = await ctl(w, "up", "--advertise-routes", "100.64.0.0/10")
+        assert status == 1
+        assert "100.64.0.0/10 can't be offered: overlaps the mesh's own addresses" in err
+        assert w.state.prefs.advertise_routes == []
+
+
 async def test_up_needs_a_coordinator_once(tmp_path):
     async with served(tmp_path) as w:
         status, _out, err = await ctl(w, "up")
@@ -225,6 +234,30 @@ async def test_status_and_routes_show_peers(tmp_path):
         assert routes["advertised"] == [{"prefix": "10.0.0.0/8", "approved": False}]
         assert routes["peers"] == [{"prefix": "192.168.7.0/24", "via": "router", "used": False}]
         assert "see up --accept-routes" in (await ctl(w, "routes"))[1]
+
+
+async def test_what_the_owner_does_not_allow_is_told_with_its_reason(tmp_path):
+    async with served(tmp_path) as w:
+        thief = Peer(2, "thief")
+        allowed = [*thief.as_json()["Addresses"], "192.168.1.0/24", "0.0.0.0/0"]
+        w.coordinator.first_fields = {"Peers": [thief.as_json(AllowedIPs=allowed)]}
+        w.data_plane.shown = {
+            "refused": [
+                {"prefix": "192.168.1.0/24", "node": "thief", "reason": "it overlaps the LAN"},
+                {"prefix": "8.8.8.8/32", "node": "this node", "reason": "not an address of the mesh"},
+            ],
+            "published": [{"name": "nas", "address": "100.64.0.3", "target": "192.168.1.10"}],
+        }
+        w.up("key", AcceptRoutes=True)
+        await until(w.board.is_up)
+        assert "refused      2 of" in (await ctl(w, "status"))[1]
+        lines = (await ctl(w, "routes"))[1].splitlines()
+        assert [line.split(None, 2) for line in lines[1:]] == [
+            ["100.64.0.3", "here", "published: nas, 192.168.1.10"],
+            ["192.168.1.0/24", "thief", "refused: it overlaps the LAN"],
+            ["0.0.0.0/0", "thief", "not used: an exit node, which nobody chose"],
+            ["8.8.8.8/32", "this", "node  refused: not an address of the mesh"],
+        ]
 
 
 async def test_ping_of_nobody_says_so(tmp_path):

@@ -421,3 +421,13 @@ async def test_a_node_that_was_deleted_and_joined_anew_begins_its_sessions_anew(
         w.coordinator.tell({"Node": {**own, "ID": 7}})
         await until(lambda: len(w.data_plane.plans) >= before + 2)
         assert [bool(plan.peers) for plan in w.data_plane.plans[before : before + 2]] == [False, True]
+
+
+async def test_a_daemon_that_was_killed_in_the_middle_of_a_down_finishes_it_at_its_next_start(tmp_path):
+    async with world(tmp_path) as w:
+        await until(lambda: w.data_plane.clean_ups == 1)
+        await w.joined()
+        await w.stop_board()
+        await w.start_board()
+        await until(lambda: w.data_plane.standing)
+        assert w.data_plane.clean_ups == 1  # start() does it where the tunnel is wanted

@@ -344,23 +344,27 @@ asyncio.run(main())
 """
 
 
+def kill_a_daemon(home, tmp_path) -> None:
+    """Have another process set the tunnel up, and kill it."""
+    with home.board.inside():
+        daemon = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path / "board-undo"), home.board_interface],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "firmware")},
+        )
+    assert daemon.stdout.readline() == b"up\n"
+    daemon.send_signal(signal.SIGKILL)
+    daemon.wait()
+    daemon.stdout.close()
+    left = home.board.state()
+    assert home.board_interface in left["links"] and "inet wayhome" in left["nftables"]
+
+
 async def test_what_a_killed_daemon_left_is_cleaned_up_by_the_next(tmp_path):
     async with home_network(tmp_path) as home:
         await home.stop()
         before = home.board.state()
-        with home.board.inside():
-            # Not asyncio's: its wait() waits for the pipe too, which wireguard-go goes on holding.
-            daemon = subprocess.Popen(  # noqa: ASYNC220
-                [sys.executable, "-c", KILLED, str(tmp_path / "board-undo"), home.board_interface],
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "firmware")},
-            )
-        assert daemon.stdout.readline() == b"up\n"
-        daemon.send_signal(signal.SIGKILL)
-        daemon.wait()
-        daemon.stdout.close()
-        left = home.board.state()
-        assert home.board_interface in left["links"] and "inet wayhome" in left["nftables"]
+        kill_a_daemon(home, tmp_path)
         await home.start()
         await home.apply_board([allow(LAN)])
         async with Listener(home.nas, NAS, 80):
@@ -368,6 +372,43 @@ async def test_what_a_killed_daemon_left_is_cleaned_up_by_the_next(tmp_path):
         await home.stop()
         after = home.board.state()
         assert after == before
+        await home.start()
+        await home.apply_board([])
+
+
+async def test_what_a_killed_daemon_left_is_cleaned_up_by_one_that_is_not_to_start(tmp_path):
+    async with home_network(tmp_path) as home:
+        await home.stop()
+        before = home.board.state()
+        kill_a_daemon(home, tmp_path)
+        with home.board.inside():
+            await home.board_plane.clean_up()
+        assert home.board.state() == before
+        # Rules of the same numbers without our filter are another client's.
+        home.board.ip("rule", "add", "pref", "5270", "lookup", "52")
+        others = home.board.state()
+        with home.board.inside():
+            await home.board_plane.clean_up()
+        assert home.board.state() == others
+        home.board.ip("rule", "del", "pref", "5270")
+        await home.start()
+        await home.apply_board([])
+
+
+async def test_a_state_directory_that_can_not_be_written_keeps_nobody_out(tmp_path):
+    async with home_network(tmp_path) as home:
+        await home.stop()
+        before = home.board.state()
+        home.board_plane = DataPlane(Settings("/dev/full/undo", home.board_interface))
+        await home.start()
+        await home.apply_board([allow(LAN)])
+        async with Listener(home.nas, NAS, 80):
+            (await call(home.traveller, NAS, 80)).close()
+        with home.board.inside():
+            problems = (await home.board_plane.status())["problems"]
+        assert len(problems) == 1 and "/dev/full/undo can't be written" in problems[0], problems
+        await home.stop()
+        assert home.board.state() == before
         await home.start()
         await home.apply_board([])
 

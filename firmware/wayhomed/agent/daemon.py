@@ -227,6 +227,8 @@ class Board:
     async def _data_path(self) -> None:
         """Have the data plane stand while the owner wants it; mend it when it breaks."""
         backoff = Backoff()
+        if not self.state.prefs.want_running:
+            await self._clean_up()
         while True:
             self._wanted_changed.clear()
             if not self.state.prefs.want_running:
@@ -244,6 +246,13 @@ class Board:
             if monotonic_ms() - started_ms > _REPLAN_MS:
                 backoff.succeeded()
             await wait_for_event(self._wanted_changed, backoff.failed(random_bytes(1)[0]))
+
+    async def _clean_up(self) -> None:
+        """Finish a `down` in the middle of which the daemon was killed."""
+        try:
+            await self._make_data_plane().clean_up()
+        except DataPlaneError as error:
+            self.log.warning("looking for what a killed daemon left: %s" % error)
 
     async def _until_unwanted(self) -> None:
         while self.state.prefs.want_running:

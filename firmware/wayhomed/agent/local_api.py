@@ -109,6 +109,7 @@ class LocalApi:
                 for peer in status["peers"]
                 for prefix in peer["routes"]
             ],
+            "published": status["tunnel"].get("published", []),
             "refused": status["tunnel"].get("refused", []),
         }
 

@@ -286,6 +286,9 @@ def _show_summary(result: dict) -> None:
         rows.append(["to let it in", result["auth_url"]])
     for problem in result["problems"]:
         rows.append(["problem", problem])
+    refused = len(result["tunnel"].get("refused", []))
+    if refused:
+        rows.append(["refused", "%d of the netmap's addresses and routes; why: wayhomectl routes" % refused])
     _table(rows)
 
 
@@ -327,16 +330,29 @@ def _size(count) -> str:
 
 def _show_routes(result: dict) -> None:
     rows = [["ROUTE", "WHERE", "STATE"]]
+    refused = {(entry["node"], entry["prefix"]): entry["reason"] for entry in result["refused"]}
     for route in result["advertised"]:
         rows.append([route["prefix"], "here", "approved" if route["approved"] else "waits for approval"])
+    for device in result["published"]:
+        rows.append([device["address"], "here", "published: %s, %s" % (device["name"], device["target"])])
     for route in result["peers"]:
-        state = "in use" if route["used"] else "refused" if result["accepting"] else "not used: see up --accept-routes"
-        rows.append([route["prefix"], route["via"], state])
-    for refused in result["refused"]:
-        rows.append([refused["prefix"], refused["node"], "refused: " + refused["reason"]])
+        reason = refused.pop((route["via"], route["prefix"]), "")
+        rows.append([route["prefix"], route["via"], _route_state(route, reason, result["accepting"])])
+    for (node, prefix), reason in refused.items():
+        rows.append([prefix, node, "refused: " + reason])
     _table(rows)
     if len(rows) == 1:
         print("none; offer one with: wayhomectl up --advertise-routes 192.168.1.0/24")
+
+
+def _route_state(route: dict, reason: str, accepting: bool) -> str:
+    if route["used"]:
+        return "in use"
+    if reason:
+        return "refused: " + reason
+    if route["prefix"] in ("0.0.0.0/0", "::/0"):
+        return "not used: an exit node, which nobody chose"
+    return "not used" if accepting else "not used: see up --accept-routes"
 
 
 def _show_log(result: dict) -> None:

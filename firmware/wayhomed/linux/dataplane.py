@@ -87,6 +87,21 @@ class DataPlane:
             await self._stop_quietly()
             raise _explained(error)
 
+    async def clean_up(self) -> None:
+        """Take away what a predecessor left that was killed, without starting. Without its filter nothing was left."""
+        try:
+            self._kernel = netlink.Netlink()
+            self._nftables = Nftables()
+            if self._nftables.table_exists(*TABLE.split()):
+                await self._remove_leftovers()
+        except (OSError, DataPlaneError) as error:
+            raise _explained(error)
+        finally:
+            for opened in (self._kernel, self._nftables):
+                if opened is not None:
+                    opened.close()
+            self._reset()
+
     def facts(self, remotes: list, now_s: int = 0):
         """Return this machine's Facts. remotes: addresses of coordinator and relays; now_s: trusted time or 0."""
         found = facts.gather(self._kernel, self._settings.interface, remotes)
@@ -152,7 +167,12 @@ class DataPlane:
                 {"prefix": address.prefix_text(prefix), "node": node, "reason": reason}
                 for prefix, node, reason in self._plan.refused
             ],
-            "problems": self._plan.problems,
+            "published": [
+                {"name": device.name, "address": address.ip_text(mesh_ip), "target": address.ip_text(target)}
+                for device in self._plan.firewall.published
+                for mesh_ip, target in device.pairs
+            ],
+            "problems": self._plan.problems + ([self._sysctls.problem] if self._sysctls.problem else []),
             "relayed": {
                 "received": self._proxy.received,
                 "injected": self._proxy.injected,

@@ -1,7 +1,8 @@
 """Kernel settings that we change, with what they were: kept in a file, so that even a killed daemon's can be undone.
 
 The file is JSON: {"boot": id of the running boot, "changed": [[name, before, ours], ...]} in the order of the changes;
-ours is "" for a setting that the kernel changes along with another.
+ours is "" for a setting that the kernel changes along with another. It serves the next daemon alone: where it can't be
+written (a full disk), the tunnel stands all the same, for the one who could mend that may have no other way in.
 """
 
 import json
@@ -37,6 +38,7 @@ class Sysctls:
     def __init__(self, path: str):
         self._path = path
         self._changed: list = []
+        self.problem = ""  # why the file is not what it should be
 
     def undo_leftovers(self) -> None:
         """Put back what a killed predecessor changed; after a reboot there is nothing to put back."""
@@ -47,7 +49,7 @@ class Sysctls:
                 self._changed = [[str(name), str(before), str(ours)] for name, before, ours in former["changed"]]
         except OSError as error:
             if error.errno != _ENOENT:
-                raise
+                self.problem = "%s can't be read: %s" % (self._path, error)
         except (ValueError, KeyError, TypeError):
             self._changed = []  # half a file: from before writes were atomic, or another's
         self.undo()
@@ -99,11 +101,12 @@ class Sysctls:
         """Put everything back and forget it. What somebody else has changed since is left alone."""
         self._write_back()
         self._changed = []
-        try:
-            os.remove(self._path)
-        except OSError as error:
-            if error.errno != _ENOENT:
-                raise
+        for path in (self._path, self._path + ".new"):
+            try:
+                os.remove(path)
+            except OSError as error:
+                if error.errno != _ENOENT:
+                    self.problem = "%s can't be removed: %s" % (path, error)
 
     def _write_back(self) -> None:
         for name, before, ours in reversed(self._changed):
@@ -131,11 +134,19 @@ class Sysctls:
                 _write(name, ours)
 
     def _save(self) -> None:
-        """Keep the former values on disk before any of them is changed."""
+        """Keep the former values on disk before any of them is changed; say so in `problem` if that can't be done."""
         text = json.dumps({"boot": _boot_id(), "changed": self._changed})
-        with open(self._path + ".new", "w") as kept:
-            kept.write(text)
-        os.rename(self._path + ".new", self._path)
+        try:
+            with open(self._path + ".new", "w") as kept:
+                kept.write(text)
+            os.rename(self._path + ".new", self._path)
+        except OSError as error:
+            self.problem = "%s can't be written: %s; a daemon that is killed would leave kernel settings changed" % (
+                self._path,
+                error,
+            )
+        else:
+            self.problem = ""
 
 
 def _write(name: str, value: str) -> None:
