@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wayhome.errors import HostError
-from wayhome.lab import plan, record
+from wayhome.lab import layout, plan, record
 from wayhome.lab.interpreter import python_environment
 from wayhome.lab.lab import Lab, LabError
 from wayhome.lab.plan import PlanError
@@ -269,11 +269,10 @@ def test_taking_down_twice_is_fine(pair):
     pair.down()
 
 
-def test_a_plan_that_cannot_be_built_leaves_nothing():
-    # valid as data, but the kernel takes no second address of the same number on one interface
-    text = PAIR.replace('"203.0.113.5"', '"203.0.113.1"')
-    with pytest.raises(LabError, match="setting up one failed"):
-        Lab.up(plan.parse("pair", text), name="cannot-be-built")
+def test_a_plan_that_cannot_be_built_leaves_nothing(monkeypatch):
+    monkeypatch.setattr(layout, "host_script", lambda plan, host: "echo the kernel says no; exit 1")
+    with pytest.raises(LabError, match="setting up one failed: the kernel says no"):
+        Lab.up(plan.parse("pair", PAIR), name="cannot-be-built")
     assert record.load("cannot-be-built") is None
 
 
@@ -296,6 +295,12 @@ def test_a_name_is_given_once():
         if name:
             with pytest.raises(LabError, match="is no name for a lab"):
                 Lab.up(plan.parse("pair", PAIR), name=name)
+
+
+@pytest.mark.parametrize("file_name", ["My Plan", "-", "Großes Heim", "x" * 100])
+def test_a_plans_file_may_be_called_anything(file_name):
+    with Lab.up(plan.parse(file_name, PAIR)) as lab:
+        assert Lab.attach(lab.name).plan.hosts == lab.plan.hosts
 
 
 _BUILDER = """
@@ -352,6 +357,75 @@ def test_a_builder_killed_at_any_moment_leaves_nothing():
         if found.keeper is not None:
             # its last zombies are reaped by whoever inherits the builder's children
             wait_until(lambda keeper=found.keeper: not keeper.is_running(), 20, "the keeper to be gone")
+
+
+_WAITING_BUILDER = """
+import sys
+from wayhome.lab import layout
+from wayhome.lab.lab import Lab
+layout.wait_for_link_text = lambda interface: "exec sleep 1000\\n"
+Lab.up("same-lan", name=sys.argv[1])
+"""
+
+
+def test_a_host_that_is_being_set_up_ends_with_its_builder():
+    name = f"setup-{os.getpid()}"
+    words = [sys.executable, "-c", _WAITING_BUILDER, name]
+    with subprocess.Popen(words, env={**python_environment(), "BUILDER": name}) as builder:
+        waiting = wait_until(lambda: sleepers(f"BUILDER={name}"), 20, "a host that waits for its interface")
+        builder.kill()
+    wait_until(lambda: not any(alive(pid) for pid in waiting), 20, "the host's script to end")
+    record.remove_orphans()
+    assert record.load(name) is None
+
+
+def sleepers(mark):
+    """Return the processes that sleep and have the mark in their environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "comm").read_text() == "sleep\n" and mark.encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+_KILLED_AMID_RECORDS = """
+import os, signal, sys
+from wayhome.lab import record
+
+left = int(sys.argv[2])
+
+def count_down(event, arguments):
+    global left
+    if str(record.ROOT) in str(arguments[:1]):
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+made = record.Record(sys.argv[1], "story", owner=record.Process.of(os.getpid()))
+sys.addaudithook(count_down)
+record.claim(made)
+record.remove(made)
+"""
+
+
+def test_a_process_killed_while_it_makes_or_removes_a_record_leaves_nothing():
+    name = f"half-{os.getpid()}"
+    steps = 0
+    while True:
+        words = [sys.executable, "-c", _KILLED_AMID_RECORDS, name, str(steps)]
+        with subprocess.Popen(words, env=python_environment()) as process:
+            status = process.wait()
+        record.remove_orphans()
+        assert list(record.ROOT.glob(f".{process.pid}.*")) == []
+        assert not (record.ROOT / name).exists()
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+        steps += 1
+    assert steps >= 5  # made, filled, named, renamed, removed
 
 
 def test_a_lab_ends_with_its_keeper(pair):

@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from wayhome.cli import main
 from wayhome.lab import plan, record
 from wayhome.lab.interpreter import python_environment
 
@@ -77,3 +79,19 @@ def test_taking_down_what_is_not_there_says_so():
     done = wayhome("down", "not-there", check=False)
     assert done.returncode == 1
     assert "no lab not-there is running" in done.stderr
+
+
+def test_down_without_a_name_asks_for_one():
+    done = wayhome("down", check=False)
+    assert done.returncode == 1
+    assert "which lab?" in done.stderr
+
+
+@pytest.mark.lab
+def test_a_lab_that_has_ended_does_not_hide_the_plan_of_its_name(tmp_path, monkeypatch):
+    # in a folder of its own: a record that nobody owns is removed by whoever comes by
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    ended = record.Process(os.getpid(), started=1)
+    record.claim(record.Record("story", "same-lan", owner=None, keeper=ended))
+    shown = CliRunner().invoke(main.app, ["lab", "show", "story", "--json"])
+    assert json.loads(shown.stdout)["name"] == "story"

@@ -135,3 +135,48 @@ def test_an_address_can_be_changed_within_its_lan():
         plan.with_address(home, "router", "wan", "198.51.100.1")
     with pytest.raises(PlanError, match="is router's already"):
         plan.with_address(home, "nas", "eth0", "192.168.1.1")
+
+
+CIRCLE = """
+[lans.net]
+ipv4 = "203.0.113.0/24"
+[lans.a]
+ipv4 = "10.1.0.0/24"
+gateway = "one"
+[lans.b]
+ipv4 = "10.2.0.0/24"
+gateway = "two"
+[hosts.one]
+forwards = true
+links.wan = { lan = "net", ipv4 = "203.0.113.2" }
+links.a = { lan = "a", ipv4 = "10.1.0.1" }
+links.b = { lan = "b", ipv4 = "10.2.0.2" }
+[hosts.two]
+forwards = true
+links.a = { lan = "a", ipv4 = "10.1.0.2" }
+links.b = { lan = "b", ipv4 = "10.2.0.1" }
+"""
+
+
+def test_gateways_that_lead_in_a_circle_are_refused():
+    with pytest.raises(PlanError, match=r"lans\.a: its gateways lead in a circle \(a, b\)"):
+        plan.parse("circle", CIRCLE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"192.168.1.10"', '["192.168.1.10", "192.168.1.10"]', "is nas's already"),
+        ('"192.168.1.10"', '"192.168.1.0"', r"192\.168\.1\.0 cannot be a host's address"),
+        ('"192.168.1.10"', '"192.168.1.255"', r"192\.168\.1\.255 cannot be a host's address"),
+        ("192.168.1.", "224.0.1.", "cannot be a host's address"),
+        ("lans.internet]", "lans.lo]", r"lans\.lo: the name must be"),
+        ("lans.internet]", "lans.all]", r"lans\.all: the name must be"),
+        ("links.eth0", "links.default", r"links\.default: an interface name must be"),
+        ("[hosts.nas]", "[hosts.nas]\nweb = 80.5", "web must be a whole number"),
+        ("[hosts.nas]", "[hosts.nas]\nweb = nan", "web must be a number from 1 to 65535"),
+    ],
+)
+def test_what_the_kernel_would_refuse_is_refused_with_its_place(old, new, words):
+    with pytest.raises(PlanError, match=words):
+        plan.parse("home", HOME.replace(old, new))

@@ -3,16 +3,16 @@
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..errors import HostError
 from ..lab import plan as plans
 from ..lab import record
-from ..lab.lab import Lab
+from ..lab.lab import Lab, plan_of
 
 lab = typer.Typer(
     name="lab",
@@ -84,6 +84,8 @@ def down(
     as_json: AsJson = False,
 ) -> None:
     """Take labs down with all that runs in them."""
+    if not names and not everything:
+        raise HostError("which lab? Give names (see `wayhome lab list`), or --all")
     removed = record.remove_orphans() if os.geteuid() == 0 else []
     wanted = list(names or [])
     if everything:
@@ -122,7 +124,9 @@ def show(
     """Draw a network in the terminal."""
     from ..lab import drawing
 
-    plan = Lab.attach(name).plan if record.load(name) is not None else plans.load(Path(name) if "/" in name else name)
+    running = record.load(name)
+    # A plan may be called like a lab: what runs goes first, and a lab that has ended does not hide its plan.
+    plan = plan_of(running) if running is not None and running.is_running() else plans.load(name)
     if as_json:
         print(json.dumps(drawing.as_data(plan), indent=2))
     else:

@@ -13,7 +13,8 @@ def picture(plan: Plan) -> RenderableType:
     """Return a tree with a branch for each LAN and host; a router's branch holds the LANs behind it."""
     parts: list[RenderableType] = [Text.assemble((plan.name, "bold"), f"  {plan.title}")]
     for lan in plan.lans.values():
-        if lan.gateway is None:
+        # A LAN stands below its gateway, which stands where its uplink is; one that leads nowhere begins a tree.
+        if lan.gateway is None or plan.uplink(plan.host(lan.gateway)) is None:
             parts.append(_lan_tree(plan, lan))
     return Group(*parts)
 
@@ -23,11 +24,12 @@ def _lan_tree(plan: Plan, lan: Lan) -> Tree:
     tree = Tree(Text.assemble((lan.name, "bold cyan"), "  ", (ranges, "cyan")))
     for host in plan.hosts.values():
         for link in host.links:
-            if link.lan != lan.name or lan.gateway == host.name:
+            uplink = plan.uplink(host)
+            if link.lan != lan.name or (lan.gateway == host.name and uplink is not None):
                 continue
             branch = tree.add(_host_text(plan, host, link.interface))
             for inner in plan.lans.values():
-                if inner.gateway == host.name:
+                if inner.gateway == host.name and link == uplink:
                     branch.add(_lan_tree(plan, inner))
     return tree
 

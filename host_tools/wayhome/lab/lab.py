@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import layout, plan, record, shaper, waiting
+from . import layout, namespaces, plan, record, shaper, waiting
 from .host import Host as Host
 from .host import LabError as LabError
 from .interpreter import python_environment
@@ -72,7 +72,7 @@ class Lab:
         _require_root()
         _require_tools()
         record.remove_orphans()
-        name = name or f"{wanted_plan.name[:30]}-{secrets.token_hex(3)}"
+        name = name or f"{_fit_for_a_name(wanted_plan.name)}-{secrets.token_hex(3)}"
         if not _LAB_NAME.match(name):
             raise LabError(f"{name!r} is no name for a lab: 1 to 40 of a-z, 0-9 and - are")
         made = Record(name, str(wanted_plan.name), owner=Process.of(os.getpid()))
@@ -101,11 +101,7 @@ class Lab:
         if found is None or not found.is_running():
             running = ", ".join(one.name for one in record.load_all() if one.is_running())
             raise LabError(f"no lab {name} is running ({running or 'none is; `wayhome lab up` starts one'})")
-        built_from = plan.parse(found.plan, (found.folder / "plan.toml").read_text())
-        moved = found.folder / "addresses.json"
-        if moved.exists():
-            built_from = plan.with_addresses(built_from, json.loads(moved.read_text()))
-        return cls(found, built_from, None)
+        return cls(found, plan_of(found), None)
 
     @property
     def switch(self) -> Host:
@@ -121,8 +117,10 @@ class Lab:
     def plan_has_changed(self, changed: Plan) -> None:
         """Take over a plan in which a running host has another address."""
         self.plan = changed
-        text = json.dumps(plan.addresses(changed))
-        (self.folder / "addresses.json").write_text(text)
+        # in one step, for others that look at this lab at the same time
+        temporary = self.folder / "addresses.json.new"
+        temporary.write_text(json.dumps(plan.addresses(changed)))
+        temporary.rename(self.folder / "addresses.json")
 
     def __enter__(self) -> "Lab":
         return self
@@ -172,16 +170,27 @@ class Lab:
         namespace_of = {name: host.namespace for name, host in self._hosts.items()}
         switch = layout.switch_script(self.plan, namespace_of.__getitem__)
         # By its network namespace alone: within the lab's mount namespaces the keeper has another number.
-        _finish("the switch", _start_shell(["nsenter", f"--net={namespace_of[SWITCH]}", "--"], switch))
+        _finish("the switch", self._start_shell(["nsenter", f"--net={namespace_of[SWITCH]}", "--"], switch))
         started = []
         for host in self.plan.hosts.values():
             words = self._hosts[host.name].entering()
-            started.append((host.name, _start_shell(words, layout.host_script(self.plan, host))))
+            started.append((host.name, self._start_shell(words, layout.host_script(self.plan, host))))
         for name, process in started:
             _finish(name, process)
         waiting.wait_until(lambda: not self.idle_ports(), _BUILD_SECONDS, "the switch to carry frames")
         self._start_shaper()
         self._start_web_servers()
+
+    def _start_shell(self, entering: list[str], script: str) -> "subprocess.Popen[str]":
+        # In the lab's pid namespace: a script that waits for an interface would wait for ever if we were killed.
+        with namespaces.children_in(self.pid_namespace):
+            return subprocess.Popen(
+                [*entering, "sh", "-eu", "-c", script],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
 
     def idle_ports(self) -> list[str]:
         """Return the interfaces of the switch that do not carry frames."""
@@ -241,6 +250,24 @@ class Lab:
             _wait_for_web(lab_host, process)
 
 
+def plan_of(found: Record) -> Plan:
+    """Return the plan of a running lab, as it is by now: hosts may have moved. Raises LabError if the lab has ended."""
+    try:
+        built_from = plan.parse(found.plan, (found.folder / "plan.toml").read_text())
+    except FileNotFoundError:
+        raise LabError(f"the lab {found.name} has just ended") from None
+    try:
+        moved = (found.folder / "addresses.json").read_text()
+    except FileNotFoundError:
+        return built_from
+    return plan.with_addresses(built_from, json.loads(moved))
+
+
+def _fit_for_a_name(plan_name: str) -> str:
+    """Return a plan's name as the beginning of a lab's: a file may be called anything."""
+    return re.sub(r"[^a-z0-9]+", "-", plan_name.lower())[:30].strip("-") or "lab"
+
+
 def _wait_for_web(host: Host, process: "subprocess.Popen[Any]") -> None:
     """Return once the host's web server listens. Raises LabError if it has ended instead."""
     what = f"the web server of {host.name}"
@@ -279,19 +306,11 @@ def _start_keeper(made: Record, wanted: Plan) -> tuple[Record, int]:
         os.close(reading)
 
 
-def _start_shell(entering: list[str], script: str) -> "subprocess.Popen[str]":
-    process = subprocess.Popen(
-        [*entering, "sh", "-eu", "-c", script],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return process
-
-
 def _finish(where: str, process: "subprocess.Popen[str]") -> None:
-    output, _ = process.communicate(timeout=_BUILD_SECONDS)
+    try:
+        output, _ = process.communicate(timeout=_BUILD_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise LabError(f"setting up {where} was not done after {_BUILD_SECONDS} seconds") from None
     if process.returncode != 0:
         raise LabError(f"setting up {where} failed: {output.strip()[:2000]}")
 
@@ -330,6 +349,4 @@ def _require_tools() -> None:
 
     missing = [tool for tool in _TOOLS if which(tool) is None]
     if missing:
-        raise LabError(
-            f"the lab needs {', '.join(missing)}: apt install iproute2 nftables util-linux (or run ./inv setup)"
-        )
+        raise LabError(f"the lab needs {', '.join(missing)}: apt install iproute2 nftables util-linux")

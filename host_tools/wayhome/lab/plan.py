@@ -36,6 +36,8 @@ from . import nat
 _HOST_NAME = re.compile(r"[a-z][a-z0-9-]{0,29}\Z")
 # IFNAMSIZ is 16 with its final zero.
 _INTERFACE_NAME = re.compile(r"[a-z][a-z0-9-]{0,14}\Z")
+# Names that Linux keeps for itself: the loopback interface, and the folders beside interfaces below /proc/sys/net.
+_KERNEL_NAMES = ("lo", "all", "default")
 _PUBLIC_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?\Z")
 
 # Wide enough for any home, and small enough that a typing error does not make a queue of gigabytes.
@@ -237,6 +239,9 @@ class _Entry:
     def optional_text(self, key: str) -> str | None:
         return self.text(key) if key in self._left else None
 
+    def has(self, key: str) -> bool:
+        return key in self._left
+
     def texts(self, key: str) -> tuple[str, ...]:
         """Return one text or a list of texts as a tuple."""
         value = self._left.pop(key, [])
@@ -257,6 +262,12 @@ class _Entry:
             raise self.error(f"{key} must be a number from {low:g} to {high:g}")
         return float(value)
 
+    def whole_number(self, key: str, default: int, low: int, high: int) -> int:
+        value = self.number(key, default, low, high)
+        if value != int(value):
+            raise self.error(f"{key} must be a whole number")
+        return int(value)
+
     def optional_number(self, key: str, low: float, high: float) -> float | None:
         return self.number(key, 0, low, high) if key in self._left else None
 
@@ -275,8 +286,11 @@ class _Entry:
 
 
 def _lan(name: str, entry: _Entry) -> Lan:
-    if not _INTERFACE_NAME.match(name):
-        raise entry.error("the name must be 1 to 15 of a-z, 0-9 and -, a letter first (a bridge is called so)")
+    if not _INTERFACE_NAME.match(name) or name in _KERNEL_NAMES:
+        raise entry.error(
+            "the name must be 1 to 15 of a-z, 0-9 and -, a letter first, and not lo, all or default"
+            " (a bridge is called so)"
+        )
     ipv4, ipv6 = entry.optional_text("ipv4"), entry.optional_text("ipv6")
     lan = Lan(
         name,
@@ -302,22 +316,24 @@ def _host(name: str, entry: _Entry, lans: Mapping[str, Lan]) -> Host:
             raise entry.error(f"{public!r} is no host name")
     nat_entry = entry.table("nat")
     settings = _nat(nat_entry) if nat_entry is not None else None
-    web = entry.optional_number("web", 1, 65535)
+    web = entry.whole_number("web", 0, 1, 65535) if entry.has("web") else None
     host = Host(
         name,
         links,
         settings,
         forwards=entry.flag("forwards") or settings is not None,
         names=names,
-        web=int(web) if web is not None else None,
+        web=web,
     )
     entry.nothing_else()
     return host
 
 
 def _link(interface: str, entry: _Entry, lans: Mapping[str, Lan]) -> Link:
-    if not _INTERFACE_NAME.match(interface) or interface == "lo":
-        raise entry.error("an interface name must be 1 to 15 of a-z, 0-9 and -, a letter first, and not lo")
+    if not _INTERFACE_NAME.match(interface) or interface in _KERNEL_NAMES:
+        raise entry.error(
+            "an interface name must be 1 to 15 of a-z, 0-9 and -, a letter first, and not lo, all or default"
+        )
     lan_name = entry.text("lan")
     if lan_name not in lans:
         raise entry.error(f"there is no LAN {lan_name} (there are {', '.join(lans) or 'none'})")
@@ -327,6 +343,8 @@ def _link(interface: str, entry: _Entry, lans: Mapping[str, Lan]) -> Link:
     for address, network in [(a, lan.ipv4) for a in ipv4] + [(a, lan.ipv6) for a in ipv6]:
         if network is None or address not in network:
             raise entry.error(f"{address} is not in the LAN {lan_name} ({network or 'which has no such family'})")
+        if not _can_be_a_hosts(address, network):
+            raise entry.error(f"{address} cannot be a host's address in {network}")
     shape = _shape(entry, "shape")
     link = Link(interface, lan_name, ipv4, ipv6, _shape(entry, "up") or shape, _shape(entry, "down") or shape)
     entry.nothing_else()
@@ -344,7 +362,7 @@ def _nat(entry: _Entry) -> NatSettings:
         nat.KINDS[kind_name],
         udp_blocked=udp == "blocked",
         hairpin=entry.flag("hairpin"),
-        udp_timeout_s=int(entry.number("udp_timeout_s", 120, 1, 86_400)),
+        udp_timeout_s=entry.whole_number("udp_timeout_s", 120, 1, 86_400),
     )
     entry.nothing_else()
     return settings
@@ -385,19 +403,28 @@ def _address(entry: _Entry, text: str, family: type[_Address]) -> _Address:
     return address
 
 
+def _can_be_a_hosts(address: IPv4Address | IPv6Address, network: IPv4Network | IPv6Network) -> bool:
+    """Tell whether a host may have the address: no multicast, nor the two of an IPv4 LAN that mean all of it."""
+    if address.is_multicast or address.is_unspecified:
+        return False
+    has_such = network.version == 4 and network.prefixlen < 31
+    return not has_such or address not in (network.network_address, network.broadcast_address)
+
+
 def _check(plan: Plan) -> None:
     """Raise PlanError for what only shows when the whole plan is known."""
     if not plan.hosts:
         raise PlanError(f"plan {plan.name}: it has no hosts")
-    taken: dict[tuple[str, str], str] = {}
+    taken: dict[tuple[str, str], str] = {}  # LAN and address -> host
     named: dict[str, str] = {}
     for host in plan.hosts.values():
         where = f"plan {plan.name}, hosts.{host.name}"
         for link in host.links:
             for address in link.addresses:
-                other = taken.setdefault((link.lan, str(address)), host.name)
-                if other != host.name:
-                    raise PlanError(f"{where}: {address} on the LAN {link.lan} is {other}'s already")
+                key = (link.lan, str(address))
+                if key in taken:
+                    raise PlanError(f"{where}: {address} on the LAN {link.lan} is {taken[key]}'s already")
+                taken[key] = host.name
         for public in host.names:
             if named.setdefault(public, host.name) != host.name:
                 raise PlanError(f"{where}: the name {public} is {named[public]}'s already")
@@ -414,3 +441,17 @@ def _check(plan: Plan) -> None:
             raise PlanError(f"{where}: the gateway {lan.gateway} has no link to this LAN")
         if not gateway.forwards:
             raise PlanError(f"{where}: the gateway {lan.gateway} neither has a nat nor forwards = true")
+    for lan in plan.lans.values():
+        _check_leads_out(plan, lan)
+
+
+def _check_leads_out(plan: Plan, lan: Lan) -> None:
+    """Raise PlanError if the gateways from a LAN outwards lead back to it: its packets would go in circles."""
+    passed: list[str] = []
+    outer: Lan | None = lan
+    while outer is not None and outer.gateway is not None:
+        if outer.name in passed:
+            raise PlanError(f"plan {plan.name}, lans.{lan.name}: its gateways lead in a circle ({', '.join(passed)})")
+        passed.append(outer.name)
+        uplink = plan.uplink(plan.hosts[outer.gateway])
+        outer = None if uplink is None else plan.lans[uplink.lan]

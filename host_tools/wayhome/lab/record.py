@@ -3,10 +3,15 @@
 A process is named by its number and start time, so that a number used again is never taken for it. A lab is running as
 long as its keeper is; the record only says where to find it. So a record without its processes is an orphan, and is
 removed by whoever comes by next.
+
+A record appears and goes in one step: its folder is filled before, and emptied after, under a name that begins with a
+dot and tells which process does it. If that process is killed meanwhile, the same visitors remove the folder.
 """
 
 import json
 import os
+import re
+import secrets
 import shutil
 import signal
 import time
@@ -18,6 +23,7 @@ from ..errors import HostError
 
 ROOT = Path("/run/wayhome-lab")
 _FILE = "lab.json"
+_OWN_FOLDER = re.compile(r"\.([0-9]+)\.([0-9]+)\.")  # pid and start time of who makes or removes a record in it
 _KILL_SECONDS = 15
 
 
@@ -143,10 +149,9 @@ class Record:
 
 def claim(record: Record) -> None:
     """Write a new lab's record. Raises HostError if the name is taken."""
-    ROOT.mkdir(mode=0o755, exist_ok=True)
-    temporary = ROOT / f".{record.name}.{os.getpid()}"
-    temporary.mkdir(mode=0o755)
+    temporary = _own_path()
     try:
+        _make_folder(temporary)
         (temporary / _FILE).write_text(_dump(record))
         # rename puts the folder with its record there in one step, and refuses to replace one that holds a record
         temporary.rename(record.folder)
@@ -167,11 +172,46 @@ def update(record: Record) -> None:
 
 
 def remove(record: Record) -> None:
-    shutil.rmtree(record.folder, ignore_errors=True)
+    """Take a record away, with all files in its folder; nothing if it is gone already."""
+    temporary = _own_path()
+    try:
+        record.folder.rename(temporary)
+    except FileNotFoundError:
+        pass  # somebody else was faster
+    shutil.rmtree(temporary, ignore_errors=True)
+    _remove_root()
+
+
+def _remove_root() -> None:
     try:
         ROOT.rmdir()
     except OSError:
         pass  # other labs' records are there
+
+
+def _own_path() -> Path:
+    """Return a new path for a folder that is no record, and that says whose it is."""
+    own = Process.of(os.getpid())
+    return ROOT / f".{own.pid}.{own.started}.{secrets.token_hex(4)}"
+
+
+def _make_folder(path: Path) -> None:
+    while True:
+        ROOT.mkdir(mode=0o755, exist_ok=True)
+        try:
+            path.mkdir(mode=0o755)
+            return
+        except FileNotFoundError:
+            continue  # another lab was the last, and took ROOT away just now
+
+
+def _remove_forgotten_folders() -> None:
+    """Remove the folders of processes that were killed while they made or removed a record."""
+    for folder in ROOT.glob(".*"):
+        found = _OWN_FOLDER.match(folder.name)
+        if found is not None and not Process(int(found[1]), int(found[2])).is_running():
+            shutil.rmtree(folder, ignore_errors=True)
+            _remove_root()
 
 
 def load(name: str) -> Record | None:
@@ -199,6 +239,7 @@ def remove_orphans() -> list[str]:
                 end(record.keeper)
             remove(record)
             removed.append(record.name)
+    _remove_forgotten_folders()
     return removed
 
 
