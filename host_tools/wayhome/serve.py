@@ -22,7 +22,7 @@ from . import own_ca
 from .coordinator.admin_api import AdminApi, start_admin_api
 from .coordinator.app import Coordinator
 from .coordinator.registry import Registry, Settings
-from .derp_map import RelayPlace, derp_map
+from .derp_map import OtherRelay, RelayPlace, derp_map
 from .errors import HostError
 from .http_front import Front, FrontLimits, UpgradeHandler, make_front
 from .key_file import load_or_make_key
@@ -63,6 +63,7 @@ class ServeSettings:
     relay_listen: tuple[Address, ...] = (("", 8443),)
     relay_address: str | None = None
     stun_listen: tuple[Address, ...] = (("", 3478),)
+    other_relays: tuple[OtherRelay, ...] = ()
     registry: Settings = field(default_factory=Settings)
     front: FrontLimits = field(default_factory=FrontLimits)
 
@@ -292,13 +293,14 @@ class Service:
         return stun.addresses
 
     def _publish_relay(self, relay_tls: "_RelayTls | None", stun: list[Address]) -> None:
-        if relay_tls is None:
-            return
-        port = self.settings.relay_listen[0][1] if relay_tls.own_listener else self.url.port
-        place = RelayPlace(
-            self.relay_host, port, relay_tls.pin, can_port_80=(self.url.scheme, self.url.port) == ("http", 80)
-        )
-        self.registry.set_derp_map(derp_map(place, stun))
+        place = None
+        if relay_tls is not None:
+            port = self.settings.relay_listen[0][1] if relay_tls.own_listener else self.url.port
+            place = RelayPlace(
+                self.relay_host, port, relay_tls.pin, can_port_80=(self.url.scheme, self.url.port) == ("http", 80)
+            )
+        if place is not None or self.settings.other_relays:
+            self.registry.set_derp_map(derp_map(place, stun, self.settings.other_relays))
 
     def _registry_settings(self) -> Settings:
         if self.settings.suffix is None:

@@ -18,7 +18,7 @@ from cryptography import x509
 from wayhome import own_ca
 from wayhome.bench.control_client import ControlClient
 from wayhome.cli.admin_client import AdminClient
-from wayhome.derp_map import RelayPlace, derp_map
+from wayhome.derp_map import OtherRelay, RelayPlace, derp_map, other_relay_from_text, other_relay_text
 from wayhome.errors import HostError
 from wayhome.key_file import load_or_make_key
 from wayhome.serve import ServerUrl, ServeSettings, Service, everywhere, parse_url
@@ -54,6 +54,51 @@ def test_the_wildcards_of_both_families_are_one_address_to_clients():
 
 def test_without_stun_clients_are_told_not_to_try():
     assert nodes()[0]["STUNPort"] == -1
+
+
+PIN = "sha256-raw:" + "0f" * 32
+
+
+def test_relays_that_run_elsewhere_have_regions_of_their_own():
+    others = [other_relay_from_text(f"relay.example.net:8443,stun=3479,pin={PIN}"), other_relay_from_text("[::1]:443")]
+    regions = derp_map(RelayPlace("203.0.113.10", 8443), [], others)["Regions"]
+    assert [(key, region["RegionID"]) for key, region in regions.items()] == [("900", 900), ("901", 901), ("902", 902)]
+    (node,) = regions["901"]["Nodes"]
+    assert (node["HostName"], node["DERPPort"], node["STUNPort"]) == ("relay.example.net", 8443, 3479)
+    assert (node["RegionID"], node["Name"], node["CertName"]) == (901, "901a", PIN)
+    (last,) = regions["902"]["Nodes"]
+    assert (last["IPv6"], last["DERPPort"], last["STUNPort"]) == ("::1", 443, 3478) and "CertName" not in last
+    assert list(derp_map(None, [], others[:1])["Regions"]) == ["901"]
+
+
+@pytest.mark.parametrize(
+    "relay",
+    [
+        OtherRelay(RelayPlace("relay.example.net", 8443, PIN), 3478),
+        OtherRelay(RelayPlace("2001:db8::1", 443), None),
+    ],
+)
+def test_another_relays_text_reads_as_it_was_written(relay: OtherRelay):
+    assert other_relay_from_text(other_relay_text(relay)) == relay
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "relay",
+        "relay:0",
+        "relay:65536",
+        "relay:1,stun=0",
+        "relay:1,pin=1",
+        f"relay:1,{PIN}",
+        "relay:1,x=1",
+        "::1:1",
+    ],
+)
+def test_what_names_no_relay_is_refused_with_what_to_write(text: str):
+    with pytest.raises(HostError, match="`wayhome relay` prints"):
+        other_relay_from_text(text)
 
 
 def test_all_addresses_means_both_families():

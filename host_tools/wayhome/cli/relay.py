@@ -132,6 +132,8 @@ def _show_facts(facts: dict[str, Any]) -> None:
     ]
     if facts["pin"]:
         fields.append(("CertName", facts["pin"]))
+    if facts["other_relay"]:
+        fields.append(("for the map", f"wayhome serve ... --other-relay {facts['other_relay']}"))
     if facts["note"]:
         fields.append(("note", facts["note"]))
     print_fields(fields)

@@ -51,6 +51,12 @@ def serve(
     stun_listen: Annotated[
         list[str] | None, typer.Option(help="UDP address for STUN (may be repeated). [default: :3478]")
     ] = None,
+    other_relay: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A relay elsewhere that clients may use too, as `wayhome relay` prints it; repeatable."
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Run the server: coordinator, relay, STUN and pages, with everything it keeps in one directory."""
@@ -59,6 +65,7 @@ def serve(
 
     import uvloop
 
+    from ..derp_map import other_relay_from_text
     from ..serve import ServeSettings, parse_url, serve_until_told
 
     logging.basicConfig(
@@ -80,6 +87,7 @@ def serve(
         relay_listen=_addresses(relay_listen or [":8443"], "--relay-listen"),
         relay_address=relay_address,
         stun_listen=_addresses(stun_listen or [":3478"], "--stun-listen"),
+        other_relays=tuple(other_relay_from_text(text) for text in other_relay or ()),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve_until_told(settings, lambda service: _tell(service.made, settings.state, settings.url)))

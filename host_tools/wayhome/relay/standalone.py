@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+from ..derp_map import OtherRelay, RelayPlace, other_relay_text
 from ..errors import HostError
 from ..http_front import make_front
 from ..key_file import load_or_make_key
@@ -84,6 +85,7 @@ class StandaloneRelay:
             "stun": [list(address) for address in self.stun.addresses],
             "tls": self._has_tls,
             "pin": self.pin or None,
+            "other_relay": self._as_other_relay(),
             "public_key": self.relay.public_key.hex(),
             "note": self.note,
         }
@@ -95,6 +97,15 @@ class StandaloneRelay:
             "stun_requests": dict(self.stun.counters),
             "clients": self.relay.clients(),
         }
+
+    def _as_other_relay(self) -> str | None:
+        """Return what the coordinator's --other-relay takes; None without TLS, which clients insist on."""
+        if not self._has_tls:
+            return None
+        host, port = self.listening[0]
+        stun_port = self.stun.addresses[0][1] if self.stun.addresses else None
+        name = self._options.names[0] if self._options.names else host
+        return other_relay_text(OtherRelay(RelayPlace(name, port, self.pin), stun_port))
 
     async def _start(self) -> None:
         options = self._options
