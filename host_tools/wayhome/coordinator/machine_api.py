@@ -14,6 +14,7 @@ from http import HTTPStatus
 import msgspec
 
 from ..http_front import path_of
+from ..visible_text import visible
 from . import pings
 from .health import Counters
 from .http2_session import Request
@@ -74,7 +75,7 @@ class MachineApi:
             name = path.removeprefix("/machine/")
             status = _FIXED.get((method, name), HTTPStatus.NOT_FOUND)
             if name == "audit-log" and status is HTTPStatus.OK:
-                log.info("%r audit: %s", link, _shown(request.body))
+                log.info("%r audit: %s", link, visible(request.body[:500].decode(errors="replace")))
             if status is HTTPStatus.OK:
                 link.respond(request.stream, status, b"{}")
             else:
@@ -173,15 +174,10 @@ class MachineApi:
 
     def _bad(self, link: NoiseLink, request: Request, error: BadRequest) -> None:
         self._counters.bad_requests += 1
-        log.info("%r sent to %s what cannot be read: %s", link, path_of(request.target), error)
+        log.info("%r sent what cannot be read: %s", link, visible(str(error)))
         _say(link, request, HTTPStatus.BAD_REQUEST, str(error))
 
 
 def _say(link: NoiseLink, request: Request, status: int, text: str) -> None:
     body = (text + "\n").encode() if text and request.method != "HEAD" else b""
     link.respond(request.stream, status, body, "text/plain; charset=utf-8")
-
-
-def _shown(body: bytes) -> str:
-    """A stranger's text, fit for a log: one line, printable, bounded."""
-    return "".join(c if c.isprintable() else " " for c in body[:500].decode(errors="replace"))

@@ -261,7 +261,7 @@ class NoiseLink(asyncio.Protocol):
                 self._stream_gone(event.stream)
             elif isinstance(event, TooLarge):
                 links.counters.large_bodies += 1
-                log.warning("%r sent more than %d bytes to %s", self, event.limit, event.target)
+                log.warning("%r sent a request of more than %d bytes", self, event.limit)
         self._flush()
         self._made_progress()
 

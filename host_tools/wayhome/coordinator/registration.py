@@ -13,6 +13,7 @@ from typing import Any
 
 from wayhomed.wire.keys import short
 
+from ..visible_text import visible
 from .attempt_limit import AttemptLimit, Rate
 from .health import Counters
 from .model import TAGGED_LOGIN, TAGGED_USER_ID, Device, Node
@@ -91,7 +92,7 @@ class Registration:
             self._counters.refused_registrations += 1
             self._machines.failed(machine_key, self._now())
             self._sources.failed(source, self._now())
-            log.info("register of machine %s from %s refused: %s", short(machine_key), source, error)
+            log.info("register of machine %s from %s refused: %s", short(machine_key), source, visible(str(error)))
             return Answer(_failed(str(error)))
 
     async def _registered(self, request: RegisterRequest, machine_key: bytes, source: str) -> dict[str, Any]:
