@@ -245,8 +245,8 @@ def test_a_servers_refusal_carries_its_text():
 
 
 def test_a_refusals_text_is_made_fit_for_a_log():
-    text = str(raises(BadWire, initiator().response_received, noise.encode_error("a\n\x1b[31m\x7fb" + "x" * 4000)))
-    assert "a  [31m b" in text
+    text = str(raises(BadWire, initiator().response_received, noise.encode_error("a\n\x1b[31m\x7fb\x9b" + "x" * 4000)))
+    assert "a??[31m?b??x" in text  # the last is a C1 control: to some terminals the beginning of an escape sequence
     assert len(text) < 260
     raises(BadWire, initiator().response_received, b"\x03\x00\x02\xff\xfe")
     raises(BadWire, initiator().response_received, b"\x03\x00\x00")

@@ -19,7 +19,7 @@ from collections import namedtuple
 
 from ..port import const
 from ..port.crypto import CryptoError, box_beforenm, box_open, box_seal
-from .errors import BadWire
+from .errors import BadWire, shown
 from .keys import KEY_BYTES, public_of
 from .mapped_address import mapped, unmapped
 
@@ -399,7 +399,7 @@ def split_upgrade_response(received: bytes) -> bytes | None:
     line = bytes(received[: line_end if line_end >= 0 else HTTP_HEAD_MOST_BYTES])
     start = b"HTTP/1.1 101"
     if line[: len(start)] != start[: len(line)] or line[len(start) : len(start) + 1] not in (b"", b" "):
-        raise BadWire("the relay did not take the upgrade: " + _printable(line[:80]))
+        raise BadWire("the relay did not take the upgrade: " + shown(line[:80]))
     if end < 0:
         if len(received) >= HTTP_HEAD_MOST_BYTES:
             raise BadWire("the relay's answer to the upgrade has no end")
@@ -407,10 +407,6 @@ def split_upgrade_response(received: bytes) -> bytes | None:
     if line_end < len(start):
         raise BadWire("the relay's answer to the upgrade has no status")
     return bytes(received[end + 4 :])
-
-
-def _printable(line: bytes) -> str:
-    return "".join([chr(byte) if 32 <= byte < 127 else "?" for byte in line])
 
 
 # --- Boxes and the JSON in them ---

@@ -15,7 +15,7 @@ from collections import namedtuple
 
 from ..port import const
 from ..port.crypto import CryptoError, aead_open, aead_seal, blake2s, x25519, x25519_public
-from .errors import BadWire
+from .errors import BadWire, shown
 
 # Fixed by the protocol
 INITIATION = const(0x01)  # 32 B ephemeral key, 48 B sealed static key, 16 B tag
@@ -37,7 +37,7 @@ _PROLOGUE = "Tailscale Control Protocol v"
 _HANDSHAKE_NONCE = bytes(12)
 _INVALID_COUNTER = 0xFFFFFFFFFFFFFFFF
 # Chosen by us: of an error's text, which anyone on the way may have written, this much is shown.
-_SHOWN_ERROR_CHARACTERS = const(200)
+_SHOWN_ERROR_BYTES = const(200)
 
 Responded = namedtuple("Responded", ("version", "machine_public", "message", "session"))
 
@@ -68,7 +68,8 @@ class Initiator:
         if not frame or frame_length(frame) != len(frame):
             raise BadWire("a handshake frame of the wrong length")
         if frame[0] == ERROR:
-            raise BadWire("the server refused the handshake: " + _shown(bytes(frame[HEADER_BYTES:])))
+            text = frame[HEADER_BYTES : HEADER_BYTES + _SHOWN_ERROR_BYTES]
+            raise BadWire("the server refused the handshake: " + shown(text))
         if frame[0] != RESPONSE:
             raise BadWire("not a handshake response")
         state = self._state
@@ -241,12 +242,3 @@ def _record_nonce(counter: int) -> bytes:
     if counter >= _INVALID_COUNTER:
         raise BadWire("a Noise session is used up after 2^64 - 1 records")
     return b"\0\0\0\0" + counter.to_bytes(8, "big")
-
-
-def _shown(text: bytes) -> str:
-    """Return text from a stranger, fit for a log: one line, printable, bounded."""
-    try:
-        decoded = text.decode()
-    except UnicodeError:
-        return "(no text)"
-    return "".join([c if ord(c) >= 32 and ord(c) != 127 else " " for c in decoded[:_SHOWN_ERROR_CHARACTERS]])
