@@ -5,7 +5,6 @@ Everything is started in `Service.start` and stopped in `Service.stop`, in the o
 
 import asyncio
 import logging
-import resource
 import secrets
 import signal
 import socket
@@ -17,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from . import own_ca
 from .coordinator.admin_api import AdminApi, start_admin_api
@@ -26,6 +26,7 @@ from .derp_map import OtherRelay, RelayPlace, derp_map
 from .errors import HostError
 from .http_front import Front, FrontLimits, UpgradeHandler, make_front
 from .key_file import load_or_make_key
+from .process_limits import keep_large_buffers_apart, raise_file_limit, within_file_limit
 from .relay import certificate
 from .relay import pages as relay_pages
 from .relay.service import UPGRADES as RELAY_UPGRADES
@@ -40,8 +41,6 @@ Address = tuple[str, int]
 
 _TLS_HANDSHAKE_S = 10.0
 _PAGE_KEEP_ALIVE_S = 75.0
-# Files that a process keeps open whatever happens: database, listeners, log.
-_RESERVED_FILES = 64
 
 
 @dataclass(frozen=True)
@@ -130,6 +129,8 @@ class Service:
 
     async def _start(self) -> None:
         settings, state = self.settings, self.settings.state
+        self._file_limit = raise_file_limit()
+        keep_large_buffers_apart()
         _make_state_directory(state)
         noise_private, made = load_or_make_key(state / "noise.key", secrets.token_bytes)
         if made:
@@ -216,12 +217,17 @@ class Service:
         app = web.Application()
         app.add_routes(routes)
         runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=_PAGE_KEEP_ALIVE_S, handle_signals=False, shutdown_timeout=2.0
+            app,
+            access_log=None,
+            keepalive_timeout=_PAGE_KEEP_ALIVE_S,
+            handle_signals=False,
+            shutdown_timeout=2.0,
+            logger=_pages_log(),
         )
         await runner.setup()
         self._undo.append(runner.cleanup)
         assert runner.server is not None
-        front = make_front(runner.server, upgrades, self._front_limits())
+        front = make_front(runner.server, upgrades, within_file_limit(self.settings.front, self._file_limit))
         self.fronts.append(front)
         self._undo.append(front.close)
         loop = asyncio.get_running_loop()
@@ -240,22 +246,6 @@ class Service:
                 raise HostError(_cannot_listen(host, port, error)) from error
             self._undo.append(server.close)
             self.listening += [one.getsockname()[:2] for one in server.sockets]
-
-    def _front_limits(self) -> FrontLimits:
-        """As told, but never more connections than this process may have open files."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        limits = self.settings.front
-        room = max(hard - _RESERVED_FILES, 64)
-        return FrontLimits(
-            head_bytes=limits.head_bytes,
-            head_seconds=limits.head_seconds,
-            request_seconds=limits.request_seconds,
-            strangers=min(limits.strangers, room // 2),
-            strangers_per_address=min(limits.strangers_per_address, room // 4),
-            connections=min(limits.connections, room),
-        )
 
     # relay
 
@@ -314,6 +304,20 @@ class _RelayTls:
     context: ssl.SSLContext
     pin: str
     own_listener: bool
+
+
+def _pages_log() -> logging.Logger:
+    """Return the log of the pages, which has our bugs and not each piece of nonsense that strangers send.
+
+    aiohttp answers what it cannot read with 400, and logs a trace of its parser with the stranger's bytes in it.
+    """
+    pages_log = logging.getLogger("wayhome.pages")
+    pages_log.addFilter(_is_no_strangers_fault)
+    return pages_log
+
+
+def _is_no_strangers_fault(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _make_state_directory(state: Path) -> None:

@@ -15,8 +15,9 @@ from aiohttp import web
 
 from ..derp_map import OtherRelay, RelayPlace, other_relay_text
 from ..errors import HostError
-from ..http_front import make_front
+from ..http_front import FrontLimits, make_front
 from ..key_file import load_or_make_key
+from ..process_limits import keep_large_buffers_apart, raise_file_limit, within_file_limit
 from . import certificate, pages
 from .admission import AllowedKeys, AnyOf, AskedCoordinator, admit_everybody
 from .service import UPGRADES, Admit, Relay
@@ -170,7 +171,9 @@ class StandaloneRelay:
         await runner.setup()
         self._undo.append(runner.cleanup)
         assert runner.server is not None
-        front = make_front(runner.server, dict.fromkeys(UPGRADES, self.relay.upgrade))
+        limits = within_file_limit(FrontLimits(), raise_file_limit())
+        keep_large_buffers_apart()
+        front = make_front(runner.server, dict.fromkeys(UPGRADES, self.relay.upgrade), limits)
         self._undo.append(front.close)
         for host, port in self._options.listen:
             try:
