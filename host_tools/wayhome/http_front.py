@@ -24,6 +24,8 @@ import h11
 
 log = logging.getLogger(__name__)
 
+_QUEUE_LOOK_S = 0.01
+
 
 class Refused(Exception):
     """An upgrade that its handler will not take; the front answers with this status and closes."""
@@ -385,6 +387,10 @@ class _Connection(asyncio.Protocol):
         page, link = self._page, self._page_link
         assert link is not None
         link.let_go()
+        deadline = self._loop.time() + self._front.limits.request_seconds
+        # Requests that came in one go wait in a queue that close() would drop; nothing public tells its length.
+        while page._messages and not self._link.is_closing() and self._loop.time() < deadline:
+            await asyncio.sleep(_QUEUE_LOOK_S)
         page.close()  # wakes it where it waits for a next request; one in progress is finished first
         await page.shutdown(self._front.limits.request_seconds)
         if self._link.is_closing():

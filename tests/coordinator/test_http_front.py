@@ -121,6 +121,14 @@ async def test_an_upgrade_sent_right_behind_a_request_waits_for_that_requests_an
         assert answer.index(b"GET /a 0") < answer.index(b"101!HELLO")
 
 
+async def test_requests_sent_in_one_go_before_an_upgrade_are_all_answered_first():
+    async with front() as (_, port):
+        gets = b"".join(b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n" % number for number in range(5))
+        answer = await say(port, gets + UPGRADE + b"hello", b"HELLO")
+        assert [answer.count(b"GET /%d 0" % number) for number in range(5)] == [1] * 5
+        assert answer.index(b"GET /4 0") < answer.index(b"101!HELLO")
+
+
 async def test_an_upgrade_nobody_knows_goes_to_the_pages():
     async with front() as (_, port):
         assert (await say(port, UPGRADE.replace(b"Shout", b"Whisper"), b"POST /echo 0")).startswith(b"HTTP/1.1 200")
