@@ -205,6 +205,10 @@ async def test_an_old_client_that_got_past_the_handshake_is_told_so():
         (b"{}", "node_key|NodeKey"),
         (b'{"NodeKey":[]}', r"\$.NodeKey"),
         (b"[" * 100_000, "nested"),
+        (
+            json.dumps({"NodeKey": "nodekey:" + "a" * 64, "Expiry": "9999-12-31T23:59:59-12:00"}).encode(),
+            r"calendar.*\$.Expiry",
+        ),
         (json.dumps({"NodeKey": "nodekey:" + "a" * 64, "Hostinfo": {"Hostname": 1}}).encode(), r"\$.Hostinfo.Hostname"),
     ],
 )

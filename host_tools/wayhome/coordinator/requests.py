@@ -152,10 +152,13 @@ def _key(prefix: str, text: str, name: str) -> bytes:
 
 
 def _time(value: datetime | None) -> datetime | None:
-    """None for an absent time and for the zero time, year 1, which means the same."""
+    """None for an absent time and for the zero time, year 1, which means the same. Raises BadRequest."""
     if value is None or value.year <= 1:
         return None
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:
+        raise BadRequest("a time beyond the calendar - at `$.Expiry`") from None
 
 
 def _hostinfo(value: dict[str, Any] | None) -> dict[str, Any] | None:
