@@ -1,5 +1,6 @@
 """Addresses and names: where they come from, and what is never given."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 
 import pytest
@@ -92,6 +93,9 @@ async def test_a_failed_registration_spends_neither_key_nor_address(tmp_path):
         ("a" * 80, "a" * 63),
         ("x_y z", "x-y-z"),
         (".hidden", "hidden"),
+        ("7", "node-7"),
+        ("100.64.0.1", "node-100"),
+        ("1" * 80, "node-" + "1" * 58),
     ],
 )
 def test_host_names_become_dns_labels(hostname, label):
@@ -110,7 +114,7 @@ def test_a_taken_name_gets_a_number_and_stays_within_its_length():
     assert names.unique_label("wpad", set()) == "wpad-1"
 
 
-@pytest.mark.parametrize("name", ["", "-a", "a-", "a.b", "a b", "ä", "x" * 64, "wpad", "localhost"])
+@pytest.mark.parametrize("name", ["", "-a", "a-", "a.b", "a b", "ä", "x" * 64, "wpad", "localhost", "7"])
 def test_names_that_people_choose_are_checked(name):
     with pytest.raises(RegistryError):
         names.check_label(name)
@@ -163,3 +167,12 @@ async def test_a_node_is_found_by_what_people_type(tmp_path):
         with pytest.raises(RegistryError, match="wayhome node list"):
             m.registry.find_node("boards")
     assert node.ipv6 == IPv6Address("fd7a:115c:a1e0:ab12:4843:cd96:6240:1")
+
+
+async def test_a_number_is_a_nodes_id_whatever_another_node_is_called(tmp_path):
+    async with mesh(tmp_path) as m:
+        first, second = await m.join("2"), await m.join("board")
+        assert (first.id, second.id) == (1, 2)
+        # as a version before this one named it
+        m.registry.world.put_node(replace(first, name="2"), m.clock())
+        assert m.registry.find_node("2") == second

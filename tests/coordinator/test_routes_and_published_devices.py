@@ -168,3 +168,11 @@ async def test_one_device_has_one_name_at_one_router(tmp_path):
             await m.registry.unpublish("nas2")
         with pytest.raises(RegistryError, match="ephemeral"):
             await m.registry.publish("tv", (await m.join("x", ephemeral=True)).id, "192.168.1.12")
+
+
+async def test_a_stock_client_cannot_publish_for_it_would_never_answer_for_another(tmp_path):
+    async with mesh(tmp_path) as m:
+        phone = await m.join("phone", GoVersion="go1.25")
+        with pytest.raises(RegistryError, match="stock client"):
+            await m.registry.publish("nas", phone.id, "192.168.1.10")
+        assert not m.registry.world.is_router(phone)

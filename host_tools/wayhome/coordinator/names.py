@@ -22,6 +22,8 @@ def label_from(hostname: str) -> str:
     plain = unicodedata.normalize("NFKD", hostname[:255]).encode("ascii", "ignore").decode().lower()
     first = plain.split(".", 1)[0] or plain
     label = re.sub(r"[^a-z0-9]+", "-", first).strip("-")[:LABEL_MAX].rstrip("-")
+    if label.isdigit():
+        label = f"node-{label[: LABEL_MAX - 5]}"  # see check_label
     return label or "node"
 
 
@@ -46,6 +48,9 @@ def check_label(name: str) -> str:
             f'"{name[:80]}" cannot be a DNS name: use 1 to {LABEL_MAX} letters, digits and hyphens, '
             f'not a hyphen at either end; for instance "{label_from(name)}"'
         )
+    if label.isdigit():
+        # Browsers and resolvers take "7" for the address 0.0.0.7, and commands for a node's id.
+        raise RegistryError(f'"{label}" is a number, which programs take for an address; put a letter into the name')
     if label in _NEVER:
         raise RegistryError(f'"{label}" is a name that computers look up by themselves; choose another')
     return label

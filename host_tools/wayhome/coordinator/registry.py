@@ -237,8 +237,11 @@ class Registry:
     def find_node(self, text: str) -> Node:
         """By name, full DNS name, id or mesh address, as people type it. Raises NotFound."""
         wanted = text.strip().lower().rstrip(".").removesuffix("." + self.settings.suffix)
+        # An id before a name: no device may get in the way of another by calling itself what that one's id is.
+        if wanted.isascii() and wanted.isdigit() and len(wanted) < 16 and (known := self.world.nodes.get(int(wanted))):
+            return known
         for node in self.world.nodes.values():
-            if wanted in (node.name, str(node.id), str(node.ipv4), str(node.ipv6)):
+            if wanted in (node.name, str(node.ipv4), str(node.ipv6)):
                 return node
         raise NotFound(f'there is no node "{text[:80]}"; `wayhome node list` shows them all')
 
@@ -588,6 +591,11 @@ class Registry:
             if node.ephemeral:
                 raise RegistryError(
                     f"{node.name} is ephemeral; what it publishes would go with it: let it join for good"
+                )
+            if hostinfo.facts(node.hostinfo).is_go_client:
+                raise RegistryError(
+                    f"{node.name} runs a stock client, which cannot stand in for other devices; "
+                    "name a board that runs wayhomed"
                 )
             if label in self.world.names:
                 raise RegistryError(
