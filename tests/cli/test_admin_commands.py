@@ -51,7 +51,7 @@ def test_a_key_is_printed_once_on_a_line_of_its_own(wayhome, coordinator):
     made = wayhome("key create --user anna")
     secret = made.out.splitlines()[0]
     assert secret and " " not in secret
-    assert "not shown again" in made.out
+    assert "not shown again" in made.out and "\\" not in made.out
     listed = wayhome("key list")
     assert "anna" in listed.out and "one-off" in listed.out and "valid" in listed.out and "in 23 h" in listed.out
     assert secret not in listed.out and secret not in wayhome("key list --json").out
@@ -168,6 +168,12 @@ def test_a_route_waits_is_approved_and_taken_back(wayhome, coordinator):
     assert wayhome("route list --json").json[0]["approved"] is False
 
 
+def test_a_route_that_may_never_be_used_does_not_ask_for_approval(wayhome, coordinator):
+    coordinator.join(key_for(wayhome), RoutableIPs=["0.0.0.0/0", "192.168.1.0/24"])
+    listed = wayhome("route list").out.splitlines()
+    assert "cannot be approved" in listed[1] and "waits for" in listed[2]
+
+
 def test_a_lan_device_is_published_listed_and_taken_back(wayhome, coordinator):
     coordinator.join(key_for(wayhome))
     ran = wayhome("publish nas --via board 192.168.1.10")
@@ -213,7 +219,8 @@ def test_what_a_stranger_calls_its_device_cannot_steer_the_terminal(wayhome, coo
     for words in ("node waiting", "node waiting --json"):
         out = wayhome(words).out
         assert not any(letter in out for letter in "\x1b\x07\u202e")
-    assert "[bold]loud[/bold]" in wayhome("node waiting").out
+    out = wayhome("node waiting").out
+    assert "[bold]loud[/bold]" in out and "linux\\x0a\\u202egpj" in out
 
 
 # Nobody to speak to

@@ -164,7 +164,13 @@ async def test_a_waiting_device_is_refused_by_its_code_once(api):
 
 async def test_a_route_waits_until_it_is_approved_and_can_be_taken_back(api):
     await api.join(routes=["192.168.1.0/24"])
-    waiting = {"node": "board", "prefix": "192.168.1.0/24", "advertised": True, "approved": False}
+    waiting = {
+        "node": "board",
+        "prefix": "192.168.1.0/24",
+        "advertised": True,
+        "approved": False,
+        "approvable": True,
+    }
     assert (await api("GET", "/routes"))[1] == [waiting]
     wish = {"node": "board", "prefix": " 192.168.1.0/24 "}
     assert await api("POST", "/routes", wish) == (200, {**waiting, "approved": True})

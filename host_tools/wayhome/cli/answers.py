@@ -77,6 +77,7 @@ class Route:
     prefix: str
     advertised: bool
     approved: bool
+    approvable: bool
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,10 @@ def create(
         return
     key = read(answer, Key)
     say(key.key or "")
+    say("")
     uses = "any number of devices" if key.reusable else "one device"
     until = f", until {key.expires.astimezone():%Y-%m-%d %H:%M}" if key.expires else ""
-    say(f"\nThis key {key.id} lets in {uses}{until}. It is not shown again; `wayhome key revoke {key.id}` ends it.")
+    say(f"This key {key.id} lets in {uses}{until}. It is not shown again; `wayhome key revoke {key.id}` ends it.")
 
 
 @app.command("list", epilog=examples("wayhome key list", "wayhome key list --json"))

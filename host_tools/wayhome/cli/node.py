@@ -37,9 +37,9 @@ def list_nodes(state: State = None, socket: Socket = None, as_json: AsJson = Fal
                 str(node.id),
                 node.name,
                 owner(node),
-                "\n".join(node.addresses[:addresses]),
+                node.addresses[:addresses],
                 seen(node),
-                "\n".join(routes(node)),
+                routes(node),
                 # behind the number stand a commit's letters, which only `show` has room for
                 node.version.split("-")[0],
             )
@@ -63,18 +63,18 @@ def show(which: Which, state: State = None, socket: Socket = None, as_json: AsJs
             ("In full", node.dns_name),
             ("Id", str(node.id)),
             ("Owner", owner(node)),
-            ("Addresses", "\n".join(node.addresses)),
+            ("Addresses", node.addresses),
             ("Seen", seen(node)),
             ("Joined", f"{node.created.astimezone():%Y-%m-%d %H:%M}" + (", ephemeral" if node.ephemeral else "")),
             ("Key expires", expiry(node)),
-            ("Routes", "\n".join(routes(node)) or "none"),
-            ("Publishes", "\n".join(node.published) or "nothing"),
+            ("Routes", routes(node) or "none"),
+            ("Publishes", node.published or "nothing"),
             ("Calls itself", node.hostname),
             ("System", node.system),
             ("Version", node.version),
             ("Node key", node.key),
             ("Machine key", node.machine_key),
-            ("Endpoints", "\n".join(node.endpoints) or "none known"),
+            ("Endpoints", node.endpoints or "none known"),
         )
     )
 

@@ -95,9 +95,9 @@ def _list(state: Path | None, socket: Path | None, as_json: bool) -> None:
             (
                 entry.name,
                 entry.via,
-                "\n".join(entry.addresses),
-                "\n".join(entry.targets),
-                "\n".join(entry.ports) or "all",
+                entry.addresses,
+                entry.targets,
+                entry.ports or "all",
             )
             for entry in read(answer, list[Published])
         ),

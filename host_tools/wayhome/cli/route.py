@@ -62,4 +62,4 @@ def unapprove(
 def _state(route: Route) -> str:
     if route.approved:
         return "approved" if route.advertised else "approved, not offered by the device now"
-    return "waits for `wayhome route approve`"
+    return "waits for `wayhome route approve`" if route.approvable else "cannot be approved; trying it says why"

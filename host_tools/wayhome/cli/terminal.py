@@ -22,8 +22,8 @@ def say(sentence: str) -> None:
     print(visible(sentence))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], when_empty: str) -> None:
-    """Print a table, or the sentence `when_empty` if it has no rows. Cells are plain text, line breaks allowed."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | list[str]]], when_empty: str) -> None:
+    """Print a table, or the sentence `when_empty` if it has no rows. A cell is plain text, or a list of lines."""
     rows = list(rows)
     if not rows:
         say(when_empty)
@@ -36,8 +36,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], when_empt
     _console().print(table)
 
 
-def print_fields(fields: Iterable[tuple[str, str]]) -> None:
-    """Print one thing's fields, a name and a text each; line breaks in the text are allowed."""
+def print_fields(fields: Iterable[tuple[str, str | list[str]]]) -> None:
+    """Print one thing's fields, a name and a text each, or a name and lines."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
@@ -59,8 +59,10 @@ def _console() -> Console:
     return console
 
 
-def _cell(text: str) -> Text:
-    return Text("\n".join(visible(line) for line in text.split("\n")))
+def _cell(content: str | list[str]) -> Text:
+    # A line break within a text is a stranger's: spelt out like all that would move the cursor.
+    lines = [content] if isinstance(content, str) else content
+    return Text("\n".join(visible(line) for line in lines))
 
 
 def ago(moment: datetime, now: datetime) -> str:

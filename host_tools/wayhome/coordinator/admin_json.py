@@ -13,7 +13,8 @@ import msgspec
 from ..visible_text import is_hidden
 from .model import AuthKey, Node, PendingLogin, Prefix, Published
 from .model import User as UserRecord
-from .registry import Registry
+from .registry import Registry, RegistryError
+from .routes import check_route
 
 Json = dict[str, Any]
 
@@ -155,6 +156,7 @@ def route_json(node: Node, prefix: Prefix) -> Json:
         "prefix": str(prefix),
         "advertised": prefix in node.advertised,
         "approved": prefix in node.approved,
+        "approvable": _is_approvable(prefix),
     }
 
 
@@ -179,6 +181,14 @@ def system(hostinfo: Any) -> str:
 def _hostinfo_text(hostinfo: Any, field: str) -> str:
     value = hostinfo.get(field)
     return value[:100] if isinstance(value, str) else ""
+
+
+def _is_approvable(prefix: Prefix) -> bool:
+    try:
+        check_route(prefix)
+    except RegistryError:
+        return False
+    return True
 
 
 def _user_name(registry: Registry, user_id: int | None) -> str | None:
