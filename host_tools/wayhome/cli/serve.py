@@ -53,11 +53,8 @@ def serve(
     ] = None,
     other_relay: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A relay elsewhere that clients may use too, as `wayhome relay` prints it; repeatable."
-        ),
+        typer.Option(help="A relay elsewhere that clients may use too, as `wayhome relay` prints it; repeatable."),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Run the server: coordinator, relay, STUN and pages, with everything it keeps in one directory."""
     # the rest of the command line needs none of this, and it takes a moment to load
@@ -69,7 +66,7 @@ def serve(
     from ..serve import ServeSettings, parse_url, serve_until_told
 
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
+        level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
