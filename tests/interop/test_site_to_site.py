@@ -190,6 +190,30 @@ def test_a_board_joins_by_a_link_that_an_administrator_approves(lab: Lab, coordi
     assert finish(joining)["state"] == "running"
 
 
+def test_a_board_believes_an_own_ca_only_when_it_was_given_its_certificate(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    place = "203.0.113.10:443"
+    url = f"https://{place}"
+    coordinator = Coordinator(lab.host("coordinator"), tmp_path, url, place, "203.0.113.10:8443")
+    coordinator.start("--own-ca", "--stun-listen", "203.0.113.10:3478")
+    coordinator.ask("user", "create", "anna")
+    key = coordinator.ask("key", "create", "--user", "anna")["key"]
+    board = Board(lab.host("board"), tmp_path)
+    board.start()
+    joining = board.join(url, key, "--timeout", "3")
+    told, _ = joining.communicate(timeout=30)
+    assert joining.returncode == 1
+    assert "the certificate of 203.0.113.10 is not trusted" in json.loads(told)["error"]
+    assert board.process is not None
+    board.process.terminate()
+    board.process.wait(timeout=20)
+    monkeypatch.setenv("SSL_CERT_FILE", str(coordinator.state / "ca.crt"))
+    board.start()
+    finish(board.join(url, key))
+    wait_until(lambda: board.ctl("status")["relay"]["connected"], 20, "the relay, by its pin")
+
+
 @pytest.mark.parametrize("spoil", ["used", "revoked", "wrong"])
 def test_a_key_that_lets_nobody_in_is_refused_with_its_reason(
     lab: Lab, coordinator: Coordinator, tmp_path: Path, spoil: str

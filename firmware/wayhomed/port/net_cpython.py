@@ -52,6 +52,7 @@ class TlsStream:
 
     def __init__(self, below: Stream, context: ssl.SSLContext, server_name: str):
         self._below = below
+        self._server_name = server_name
         self._arrived = ssl.MemoryBIO()
         self._leaving = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=server_name)
@@ -61,7 +62,8 @@ class TlsStream:
         try:
             await self._carry(self._tls.do_handshake)
         except ssl.SSLCertVerificationError as error:
-            raise TlsRefused(error.verify_message or str(error)) from None
+            why = error.verify_message or str(error)
+            raise TlsRefused("the certificate of " + self._server_name + " is not trusted: " + why) from None
         except ssl.SSLError as error:
             raise TlsRefused(str(error.reason or error)) from None
 
