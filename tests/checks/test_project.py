@@ -103,3 +103,12 @@ def test_every_folder_of_code_opens_with_what_it_is_for():
     for package in [*(ROOT / "firmware").rglob("__init__.py"), *(ROOT / "host_tools").rglob("__init__.py")]:
         text = package.read_text()
         assert len(text.split('"""')[1].strip()) > 20, f"{package.relative_to(ROOT)} says nothing"
+
+
+def test_every_link_and_path_in_the_documentation_is_there():
+    for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        text = document.read_text()
+        links = [document.parent / link for link in re.findall(r"\]\(([^)#:]+)\)", text)]
+        paths = [ROOT / path for path in re.findall(r"`((?:docs|host_tools|firmware|tests)/[\w./-]+)`", text)]
+        for path in links + paths:
+            assert path.exists(), f"{document.relative_to(ROOT)} names {path}, which is not there"
