@@ -272,6 +272,12 @@ def test_a_stranger_is_told_as_whom_to_ask(wayhome, coordinator, tmp_path):
     assert "sudo -u root" in done.stderr
 
 
+def test_a_state_directory_that_is_another_users_is_no_misspelt_option(wayhome, coordinator, monkeypatch, tmp_path):
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+    ran = wayhome(["user", "list", "--json", "--state", str(tmp_path / "state")])
+    assert ran.status == 0, ran.err
+
+
 def test_the_installed_command_works_as_a_process(coordinator, tmp_path):
     environment = {**os.environ, "WAYHOME_STATE": str(tmp_path / "state")}
     words = [COMMAND, "user", "list", "--json"]

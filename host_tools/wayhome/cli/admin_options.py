@@ -12,11 +12,20 @@ from ..state_directory import ENVIRONMENT
 from ..visible_text import visible
 from .admin_client import AdminClient, find_socket
 
+# Whether it may be read is not asked here: it is its owner's alone, and the socket's error says whom to ask as.
 State = Annotated[
     Path | None,
-    typer.Option("--state", envvar=ENVIRONMENT, help="The coordinator's state directory.", show_default="serve's"),
+    typer.Option(
+        "--state",
+        envvar=ENVIRONMENT,
+        help="The coordinator's state directory.",
+        show_default="serve's",
+        readable=False,
+    ),
 ]
-Socket = Annotated[Path | None, typer.Option("--socket", help="Its admin socket, if that is not in there.")]
+Socket = Annotated[
+    Path | None, typer.Option("--socket", help="Its admin socket, if that is not in there.", readable=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with JSON, for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask, do it.")]
 

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 relay = typer.Typer(name="relay", help="Run a relay (DERP and STUN) on its own, or look at one that runs.")
 
-State = Annotated[Path | None, typer.Option("--state", help="Where its keys are kept.", show_default="as for serve")]
+State = Annotated[
+    Path | None, typer.Option("--state", help="Where its keys are kept.", show_default="as for serve", readable=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 

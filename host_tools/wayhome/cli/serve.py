@@ -28,7 +28,8 @@ def serve(
     state: Annotated[
         Path | None,
         typer.Option(
-            help="Directory of everything that is kept. [default: $WAYHOME_STATE, else /var/lib/wayhome for root]"
+            help="Directory of everything that is kept. [default: $WAYHOME_STATE, else /var/lib/wayhome for root]",
+            readable=False,  # tried when something is written there, with a better sentence
         ),
     ] = None,
     listen: Annotated[
