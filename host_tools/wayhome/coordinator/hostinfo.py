@@ -15,6 +15,7 @@ import msgspec
 
 from .addresses import MESH_V6
 from .errors import BadUpdate
+from .json_reading import HOSTINFO, Shape
 from .model import Prefix
 
 # Chosen by us. A stock client's Hostinfo is 1 to 4 KiB and its endpoints fewer than 20; a /16 in /24s is 256 routes.
@@ -24,20 +25,7 @@ ROUTES_MAX = 256
 SERVICES_MAX = 64
 _TEXT_MAX = 255
 
-_HOSTINFO_NAMES = (
-    "IPNVersion FrontendLogID BackendLogID OS OSVersion Container Env Distro DistroVersion DistroCodeName App Desktop "
-    "Package DeviceModel PushDeviceToken Hostname ShieldsUp ShareeNode NoLogsNoSupport RemoteConfig WireIngress "
-    "IngressEnabled AllowsUpdate Machine GoArch GoArchVar GoVersion RoutableIPs RequestTags WoLMACs Services NetInfo "
-    "sshHostKeys Cloud Userspace UserspaceRouter AppConnector ServicesHash PeerRelay ExitNodeID Location TPM "
-    "StateEncrypted"
-)
-_NETINFO_NAMES = (
-    "MappingVariesByDestIP WorkingIPv6 OSHasIPv6 WorkingUDP WorkingICMPv4 UPnP PMP PCP HavePortMap PreferredDERP "
-    "LinkType DERPLatency FirewallMode"
-)
-_SPELLING = {name.lower(): name for name in _HOSTINFO_NAMES.split()}
-_NETINFO_SPELLING = {name.lower(): name for name in _NETINFO_NAMES.split()}
-_SERVICE_SPELLING = {name.lower(): name for name in ("Proto", "Port", "Description")}
+_SERVICE = Shape("Proto Port Description")
 _PEERAPI = frozenset({"peerapi4", "peerapi6", "peerapi-dns-proxy"})
 
 
@@ -58,11 +46,11 @@ def checked(hostinfo: Mapping[str, Any], stored: Mapping[str, Any] | None = None
     stored: the one kept so far. A report without NetInfo means "as before", and one whose NetInfo differs in
     DERPLatency alone says nothing new.
     """
-    kept = _respelt(hostinfo, _SPELLING)
+    kept = _said(HOSTINFO.fold(dict(hostinfo)))
     net_info = kept.pop("NetInfo", None)
     before = (stored or {}).get("NetInfo")
     if isinstance(net_info, Mapping):
-        net_info = _respelt(net_info, _NETINFO_SPELLING)
+        net_info = _said(net_info)
         if isinstance(before, Mapping) and _without_latency(net_info) == _without_latency(before):
             net_info = before
     elif net_info is not None:
@@ -150,14 +138,9 @@ def _endpoint(text: object) -> tuple[IPv4Address | IPv6Address, int]:
     return address, number
 
 
-def _respelt(given: Mapping[str, Any], spelling: Mapping[str, str]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in given.items():
-        if not isinstance(name, str):
-            raise BadUpdate("Hostinfo has a field whose name is no text")
-        if value is not None:
-            result[spelling.get(name.lower(), name)] = value
-    return result
+def _said(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are there: null says as little as no field."""
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _without_latency(net_info: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,7 +180,7 @@ def _peerapi_services(services: object) -> list[dict[str, Any]]:
         for service in services[:SERVICES_MAX]:
             if not isinstance(service, Mapping):
                 continue
-            entry = _respelt(service, _SERVICE_SPELLING)
+            entry = _SERVICE.fold(dict(service))
             proto, port = entry.get("Proto"), entry.get("Port")
             if isinstance(proto, str) and proto in _PEERAPI and type(port) is int and 0 < port <= 0xFFFF:
                 told.append({"Proto": proto, "Port": port})
