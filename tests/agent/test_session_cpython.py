@@ -303,6 +303,18 @@ async def test_whatever_answers_in_the_coordinators_place_is_told_and_tried_agai
         await until(w.board.is_up)
 
 
+async def test_https_to_a_server_without_tls_is_told_in_words(tmp_path):
+    async def refuse(_reader, writer):
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with world(tmp_path) as w, await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        w.up("key", LoginServer=f"https://127.0.0.1:{port}")
+        await until(lambda: w.board.session.error)
+        assert w.board.session.error == "127.0.0.1 does not speak TLS there; is it http:// or another port?"
+
+
 @pytest.mark.parametrize("answer", [500, 401, b"", b"{", b"[]", b'{"AuthURL":5}', b"x" * 2_000_000])
 async def test_a_broken_answer_to_registering_is_told_and_tried_again(tmp_path, answer):
     async with world(tmp_path) as w:

@@ -524,7 +524,7 @@ async def test_a_taken_port_and_a_foreign_mesh_client_are_told_apart(tmp_path):
         await home.apply_board([])
 
 
-async def test_without_rights_it_says_so(tmp_path):
+async def test_a_missing_wireguard_go_is_told_with_its_package(tmp_path):
     missing = DataPlane(Settings(str(tmp_path / "undo"), "whnone", wireguard_go="no-such-program"))
     async with home_network(tmp_path) as home:
         await home.stop()
@@ -533,6 +533,24 @@ async def test_without_rights_it_says_so(tmp_path):
         assert "wayhome" not in home.board.run("nft", "list", "ruleset")
         await home.start()
         await home.apply_board([])
+
+
+@pytest.mark.parametrize("kept", ["-net_admin", "-net_raw"])
+def test_without_one_of_its_two_rights_wayhomed_says_so_at_once(tmp_path, kept):
+    words = ["setpriv", "--bounding-set", kept, "--inh-caps", kept, sys.executable, "-c"]
+    words += [
+        "from wayhomed.agent.main import main; main()",
+        "--state",
+        str(tmp_path),
+        "--socket",
+        f"{tmp_path}/socket",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "firmware")}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr == ("wayhomed: error: not allowed: wayhomed needs root, or CAP_NET_ADMIN and CAP_NET_RAW\n"), (
+        done.stderr
+    )
 
 
 def waiting(sniffer):

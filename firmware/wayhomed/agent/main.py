@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from wayhomed.linux.dataplane import DataPlane
+from wayhomed.linux.dataplane import DataPlane, check_rights
 from wayhomed.linux.dataplane import Settings as DataPlaneSettings
 from wayhomed.linux.errors import DataPlaneError
 from wayhomed.port import runtime
@@ -88,6 +88,7 @@ async def _serve(values: dict, state: State, log, data_plane_settings) -> None:
         raise StateError(
             "the socket %s can't be made: %s; name another with --socket" % (values["socket"], reason(error))
         )
+    check_rights()
     runtime.on_stop_signals(board.stop)
     log.info("wayhomed is ready at " + values["socket"])
     await board.run(api.run(asyncio.create_task))

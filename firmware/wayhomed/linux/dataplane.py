@@ -22,11 +22,25 @@ from .sysctl import FORWARD4, FORWARD6, Sysctls
 from .wireguard import UserspaceWireGuard, changes_between, remove_leftover
 
 MTU_BYTES = const(1280)
+_ICMP = const(1)
+_PROBE_BYTES = const(4096)
 _EADDRINUSE = const(98)
 _EPERM = const(1)
 _EACCES = const(13)
 _GONE_TRIES = const(100)
 _GONE_S = 0.02
+
+
+def check_rights() -> None:
+    """Raise DataPlaneError where a right is missing, before libraries complain in words of their own."""
+    try:
+        probe = packets.raw_socket(_ICMP)  # CAP_NET_RAW
+        try:
+            packets.set_receive_buffer(probe, _PROBE_BYTES)  # CAP_NET_ADMIN
+        finally:
+            probe.close()
+    except OSError as error:
+        raise _explained(error)
 
 
 class Settings:

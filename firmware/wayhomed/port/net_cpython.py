@@ -65,7 +65,12 @@ class TlsStream:
             why = error.verify_message or str(error)
             raise TlsRefused("the certificate of " + self._server_name + " is not trusted: " + why) from None
         except ssl.SSLError as error:
-            raise TlsRefused(str(error.reason or error)) from None
+            if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+                # So OpenSSL calls any first bytes that are no TLS record: most often https:// for a server of http://.
+                raise TlsRefused(
+                    self._server_name + " does not speak TLS there; is it http:// or another port?"
+                ) from None
+            raise TlsRefused("TLS with " + self._server_name + ": " + str(error.reason or error)) from None
 
     def certificate(self) -> bytes:
         """Return the other side's certificate, DER."""
