@@ -16,7 +16,8 @@ from .admin_options import examples
 def register(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
-            "wayhome serve --url http://192.0.2.1:8080",
+            "wayhome serve",
+            "wayhome serve --url http://192.168.1.5:8080",
             "wayhome serve --url https://mesh.example.net --listen :443 --cert fullchain.pem --key privkey.pem",
             "wayhome serve --url https://192.0.2.1:8443 --listen :8443 --own-ca --state ./state",
         )
@@ -24,7 +25,13 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    url: Annotated[str, typer.Option(help="Where clients reach this server: http(s)://host[:port].")],
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Where clients reach this server: http(s)://host[:port]. "
+            "[default: as at the last start; at the first, http on this machine's address, port 8080]"
+        ),
+    ] = None,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -63,8 +70,9 @@ def serve(
 
     import uvloop
 
+    from .. import own_url
     from ..derp_map import other_relay_from_text
-    from ..serve import ServeSettings, parse_url, serve_until_told
+    from ..serve import ServeSettings, Service, parse_url, serve_until_told
 
     logging.basicConfig(
         level=logging.INFO,
@@ -72,10 +80,13 @@ def serve(
         stream=sys.stderr,
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    port = parse_url(url).port
+    directory = (state or default_state_directory(os.environ, os.getuid())).absolute()
+    kept = own_url.remembered(directory)
+    chosen = (url or kept or own_url.guessed()).rstrip("/")
+    port = parse_url(chosen).port
     settings = ServeSettings(
-        state=(state or default_state_directory(os.environ, os.getuid())).absolute(),
-        url=url.rstrip("/"),
+        state=directory,
+        url=chosen,
         listen=_addresses(listen or [f":{port}"], "--listen"),
         certificate=cert,
         key=key,
@@ -87,8 +98,18 @@ def serve(
         stun_listen=_addresses(stun_listen or [":3478"], "--stun-listen"),
         other_relays=tuple(other_relay_from_text(text) for text in other_relay or ()),
     )
+
+    def started(service: Service) -> None:
+        own_url.remember(settings.state, settings.url)
+        _tell(service.made, settings.state, settings.url)
+        if url is None and kept is None:
+            print(
+                "That URL is a guess, good within this network; clients keep it, so name a better one now with --url."
+            )
+        sys.stdout.flush()
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve_until_told(settings, lambda service: _tell(service.made, settings.state, settings.url)))
+        runner.run(serve_until_told(settings, started))
 
 
 def _tell(made: list[str], state: Path, url: str) -> None:
@@ -101,7 +122,7 @@ def _tell(made: list[str], state: Path, url: str) -> None:
         print(f"  wayhome user create anna{option}")
         print(f"  wayhome key create --user anna{option}")
         print(f"and on a device: tailscale up --login-server {url} --auth-key KEY")
-    print(f"Serving {url} (state in {state}). Stop with Ctrl-C.", flush=True)
+    print(f"Serving {url} (state in {state}). Stop with Ctrl-C.")
 
 
 def _addresses(texts: list[str], option: str) -> tuple[tuple[str, int], ...]:
