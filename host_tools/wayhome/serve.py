@@ -4,6 +4,7 @@ Everything is started in `Service.start` and stopped in `Service.stop`, in the o
 """
 
 import asyncio
+import ipaddress
 import logging
 import secrets
 import signal
@@ -41,6 +42,11 @@ Address = tuple[str, int]
 
 _TLS_HANDSHAKE_S = 10.0
 _PAGE_KEEP_ALIVE_S = 75.0
+# RFC 1918, RFC 4193, and loopback
+_PRIVATE = tuple(
+    ipaddress.ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "fc00::/7", "::1/128")
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class ServerUrl:
 
 def parse_url(text: str) -> ServerUrl:
     """Raises HostError for anything but http(s)://host[:port], with or without a slash."""
-    hint = "give --url as clients will reach it, such as https://mesh.example.net or http://192.0.2.1:8080"
+    hint = "give --url as clients will reach it, such as https://mesh.example.net or http://192.168.1.5:8080"
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -182,6 +188,12 @@ class Service:
             raise HostError("TLS needs both files: --cert FILE and --key FILE")
         if self.url.is_https:
             log.warning("the URL is https and no certificate was given: something in front must do TLS")
+        elif not is_private(self.url.host):
+            log.warning(
+                "the URL is http and %s is no private address: official clients that lose their connection try only "
+                "port 443 again, so they stay away after a restart; use https, --own-ca if there is no other way",
+                self.url.host,
+            )
         return None
 
     def _keep_tls(self, files: tuple[Path, Path]) -> ssl.SSLContext:
@@ -354,6 +366,18 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def is_private(host: str) -> bool:
+    """Tell whether official clients take this for a private host, to which they speak plain HTTP for good.
+
+    Python's own `is_private` counts more in. Source: seen with release 1.90.9.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return any(address.version == network.version and address in network for network in _PRIVATE)
 
 
 async def serve_until_told(settings: ServeSettings, started: Callable[[Service], None]) -> None:

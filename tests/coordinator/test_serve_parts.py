@@ -21,7 +21,7 @@ from wayhome.cli.admin_client import AdminClient
 from wayhome.derp_map import OtherRelay, RelayPlace, derp_map, other_relay_from_text, other_relay_text
 from wayhome.errors import HostError
 from wayhome.key_file import load_or_make_key
-from wayhome.serve import ServerUrl, ServeSettings, Service, everywhere, parse_url
+from wayhome.serve import ServerUrl, ServeSettings, Service, everywhere, is_private, parse_url
 from wayhomed.wire.keys import MACHINE, key_from_text
 
 
@@ -99,6 +99,23 @@ def test_another_relays_text_reads_as_it_was_written(relay: OtherRelay):
 def test_what_names_no_relay_is_refused_with_what_to_write(text: str):
     with pytest.raises(HostError, match="`wayhome relay` prints"):
         other_relay_from_text(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "private"),
+    [
+        ("192.168.1.5", True),
+        ("10.0.0.1", True),
+        ("fd00::1", True),
+        ("localhost", True),
+        ("203.0.113.10", False),
+        ("100.64.0.1", False),
+        ("2001:db8::1", False),
+        ("mesh.example.net", False),
+    ],
+)
+def test_hosts_to_which_clients_speak_plain_http_for_good(host: str, private: bool):
+    assert is_private(host) is private
 
 
 def test_all_addresses_means_both_families():

@@ -90,7 +90,7 @@ def test_two_clients_on_one_lan_talk_past_the_relay(lab: Lab, coordinator: Coord
 
 
 def test_clients_outlive_a_restart_of_the_coordinator_and_come_back_by_themselves(lab: Lab, tmp_path: Path):
-    # https: after a lost connection stock clients try only that for two minutes, on port 443 if the URL is http
+    # https: after a lost connection stock clients try port 443 alone if the URL is http and its address not private
     place = "203.0.113.10:443"
     coordinator = Coordinator(lab.host("coordinator"), tmp_path, f"https://{place}", place, "203.0.113.10:8443")
     coordinator.start("--own-ca", "--stun-listen", "203.0.113.10:3478")
