@@ -188,12 +188,6 @@ class Service:
             raise HostError("TLS needs both files: --cert FILE and --key FILE")
         if self.url.is_https:
             log.warning("the URL is https and no certificate was given: something in front must do TLS")
-        elif not is_private(self.url.host):
-            log.warning(
-                "the URL is http and %s is no private address: official clients that lose their connection try only "
-                "port 443 again, so they stay away after a restart; use https, --own-ca if there is no other way",
-                self.url.host,
-            )
         return None
 
     def _keep_tls(self, files: tuple[Path, Path]) -> ssl.SSLContext:
@@ -217,7 +211,36 @@ class Service:
             routes += [route for route in relay_pages.routes() if getattr(route, "path", "") == "/generate_204"]
         await self._serve(self.settings.listen, routes, {**upgrades, **relay_upgrades}, tls)
         if relay_tls is not None and relay_tls.own_listener:
-            await self._serve(self.settings.relay_listen, relay_pages.routes(), relay_upgrades, relay_tls.context)
+            # The control protocol proves the server by its Noise key, so the relay's own certificate does for it too.
+            taken = {**upgrades, **relay_upgrades}
+            await self._serve(self.settings.relay_listen, relay_pages.routes(), taken, relay_tls.context)
+        if not self.url.is_https and not is_private(self.url.host):
+            await self._serve_way_back(upgrades, relay_tls)
+
+    async def _serve_way_back(
+        self, upgrades: dict[tuple[str, str], UpgradeHandler], relay_tls: "_RelayTls | None"
+    ) -> None:
+        """Listen on port 443 as well, where official clients that lost an http server look for it and nowhere else.
+
+        They do so again and again while they find nothing (seen with 1.90.9 for minutes), and they check no
+        certificate there: the Noise key is the proof. Where the port can't be had, a warning says what follows.
+        """
+        listening = {*self.settings.listen, *(self.settings.relay_listen if relay_tls is not None else ())}
+        if any(port == 443 for _, port in listening):
+            return
+        try:
+            if relay_tls is None:
+                raise HostError("without a relay there is no certificate for it")
+            way_back = tuple({(host, 443): None for host, _ in self.settings.listen})
+            await self._serve(way_back, [], upgrades, relay_tls.context)
+        except HostError as error:
+            log.warning(
+                "the URL is http and %s is no private address: official clients that lose their connection try only "
+                "port 443 again, and there is nothing for them (%s), so they stay away after a restart; use https, "
+                "--own-ca if there is no other way",
+                self.url.host,
+                error,
+            )
 
     async def _serve(
         self,

@@ -89,13 +89,22 @@ def test_two_clients_on_one_lan_talk_past_the_relay(lab: Lab, coordinator: Coord
     wait_until(lambda: not goes_by_relay(coordinator, one, peer), 30, "packets between the two pass the relay by")
 
 
-def test_clients_outlive_a_restart_of_the_coordinator_and_come_back_by_themselves(lab: Lab, tmp_path: Path):
-    # https: after a lost connection stock clients try port 443 alone if the URL is http and its address not private
-    place = "203.0.113.10:443"
-    coordinator = Coordinator(lab.host("coordinator"), tmp_path, f"https://{place}", place, "203.0.113.10:8443")
-    coordinator.start("--own-ca", "--stun-listen", "203.0.113.10:3478")
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("https://203.0.113.10:443", ["--own-ca"]),
+        # After a lost connection stock clients try port 443 alone if the URL is http and its address not private.
+        ("http://203.0.113.10:8080", []),
+    ],
+)
+def test_clients_outlive_a_restart_of_the_coordinator_and_come_back_by_themselves(
+    lab: Lab, tmp_path: Path, url: str, options: list[str]
+):
+    place = url.partition("//")[2]
+    coordinator = Coordinator(lab.host("coordinator"), tmp_path, url, place, "203.0.113.10:8443")
+    coordinator.start(*options, "--stun-listen", "203.0.113.10:3478")
     coordinator.ask("user", "create", "anna")
-    trusting = {"SSL_CERT_FILE": str(coordinator.state / "ca.crt")}
+    trusting = {"SSL_CERT_FILE": str(coordinator.state / "ca.crt")} if options else {}
     one, two = join(lab, coordinator, tmp_path, "one", "two", environment=trusting)
     reach_each_other(coordinator, one, two)
     before = coordinator.ask("node", "list")
@@ -106,7 +115,7 @@ def test_clients_outlive_a_restart_of_the_coordinator_and_come_back_by_themselve
     coordinator.process.wait()
     assert one.get(peer).status == 200  # what is set up needs no coordinator
     (coordinator.state / "wayhome.sock").unlink()
-    coordinator.start("--own-ca", "--stun-listen", "203.0.113.10:3478")
+    coordinator.start(*options, "--stun-listen", "203.0.113.10:3478")
     wait_until(lambda: online(coordinator) >= {"one", "two"}, 60, "both are back")
     after = coordinator.ask("node", "list")
     assert [(node["id"], node["addresses"], node["key"]) for node in after] == [
