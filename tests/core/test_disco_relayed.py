@@ -2,7 +2,7 @@
 
 from shared.expect import raises
 from wayhomed.core.disco_relayed import PING_TIMEOUT_MS, RELAY_ADDRESS, RelayedDisco
-from wayhomed.core.netmap import Node
+from wayhomed.core.node import Node
 from wayhomed.wire import disco, keys
 from wayhomed.wire.errors import BadWire
 

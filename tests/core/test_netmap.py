@@ -3,8 +3,11 @@
 import json
 
 from shared.expect import raises
-from wayhomed.core import netmap
-from wayhomed.core.netmap import Netmap, decode_response
+from wayhomed.core.derp_map import MAX_REGIONS
+from wayhomed.core.json_fields import MAX_PLAIN_ITEMS
+from wayhomed.core.map_response import MAX_FILTER_RULES, MAX_PEERS, decode_response
+from wayhomed.core.netmap import MAX_FILTERS, Netmap
+from wayhomed.core.node import MAX_ENDPOINTS, MAX_PREFIXES
 from wayhomed.wire.errors import BadWire
 
 
@@ -301,14 +304,14 @@ def test_a_fault_names_its_path_and_the_old_netmap_stays():
 def test_what_is_too_much_is_refused():
     made = started()
     for fields in (
-        {"PeersChanged": [node(2, Endpoints=["192.0.2.1:1"] * (netmap.MAX_ENDPOINTS + 1))]},
-        {"PeersChanged": [node(2, AllowedIPs=["192.0.2.1/32"] * (netmap.MAX_PREFIXES + 1))]},
-        {"PeersRemoved": [1] * (netmap.MAX_PEERS + 1)},
-        {"PacketFilter": [{}] * (netmap.MAX_FILTER_RULES + 1)},
-        {"PacketFilters": {str(name): [] for name in range(netmap.MAX_FILTERS + 1)}},
-        {"DERPMap": {"Regions": {str(i): {"RegionID": i} for i in range(1, netmap.MAX_REGIONS + 2)}}},
+        {"PeersChanged": [node(2, Endpoints=["192.0.2.1:1"] * (MAX_ENDPOINTS + 1))]},
+        {"PeersChanged": [node(2, AllowedIPs=["192.0.2.1/32"] * (MAX_PREFIXES + 1))]},
+        {"PeersRemoved": [1] * (MAX_PEERS + 1)},
+        {"PacketFilter": [{}] * (MAX_FILTER_RULES + 1)},
+        {"PacketFilters": {str(name): [] for name in range(MAX_FILTERS + 1)}},
+        {"DERPMap": {"Regions": {str(i): {"RegionID": i} for i in range(1, MAX_REGIONS + 2)}}},
         {"DNSConfig": {"a": [[[[[[[[[[1]]]]]]]]]]}},
-        {"DNSConfig": {"a": [0] * (netmap.MAX_PLAIN_ITEMS + 1)}},
+        {"DNSConfig": {"a": [0] * (MAX_PLAIN_ITEMS + 1)}},
         {"Node": node(2**53 + 1)},
     ):
         raises(BadWire, made.apply, fields)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.test_netmap import RELAYS, first, node, started
-from wayhomed.core.netmap import MAX_MESSAGE_BYTES, Netmap, decode_response
+from wayhomed.core.map_response import MAX_MESSAGE_BYTES, decode_response
+from wayhomed.core.netmap import Netmap
 from wayhomed.wire.errors import BadWire
 
 FIELDS = [

@@ -1,6 +1,6 @@
 """Which relay region, and when its link opens and closes."""
 
-from wayhomed.core.netmap import DerpMap, Region, RelayNode
+from wayhomed.core.derp_map import DerpMap, Region, RelayNode
 from wayhomed.core.relays import IDLE_MS, Relays
 
 ANNA = b"a" * 32

@@ -11,7 +11,7 @@ import json
 
 from wayhomed.core import server_url
 from wayhomed.core.backoff import Backoff
-from wayhomed.core.netmap import decode_response
+from wayhomed.core.map_response import decode_response
 from wayhomed.port import const, monotonic_ms, random_bytes, runtime
 from wayhomed.port.tasks import Mailbox, run_all, sleep_ms, wait_for_event, within
 from wayhomed.wire import control, keys

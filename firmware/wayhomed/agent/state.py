@@ -8,7 +8,8 @@ lock          held while a daemon uses the directory
 import json
 
 from wayhomed.core import prefs as preferences
-from wayhomed.core.netmap import MAX_MESSAGE_BYTES, Netmap, decode_response
+from wayhomed.core.map_response import MAX_MESSAGE_BYTES, decode_response
+from wayhomed.core.netmap import Netmap
 from wayhomed.port import random_bytes, runtime
 from wayhomed.wire import keys
 from wayhomed.wire.errors import BadWire

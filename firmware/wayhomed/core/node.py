@@ -1,0 +1,239 @@
+"""A node as the coordinator describes it: our own or a peer (control.md section 8.1), and a patch to one (7.4)."""
+
+from wayhomed.core import times
+from wayhomed.core.derp_map import read_region_id
+from wayhomed.core.json_fields import (
+    Fault,
+    at,
+    list_of,
+    read_flag,
+    read_id,
+    read_integer,
+    read_into,
+    read_object,
+    read_plain,
+    read_text,
+    read_time,
+)
+from wayhomed.port import const
+from wayhomed.wire import address, keys
+
+# Chosen by us
+MAX_PREFIXES = const(1024)
+MAX_ENDPOINTS = const(64)
+MAX_TAGS = const(64)
+MAX_CAPABILITIES = const(1024)
+
+ZERO_KEY = bytes(32)
+
+
+class Node:
+    """One node, self or peer, as far as the board needs it.
+
+    key and disco_key are raw; addresses, allowed_ips and primary_routes are lists of prefixes (ip bytes, length);
+    endpoints are (ip bytes, port); key_expiry_s and last_seen_s are seconds since 1970 (0 = never / unknown);
+    online is True, False or None (unknown); cap_map maps a capability to its list of plain JSON values.
+    """
+
+    def __init__(self):
+        self.id = 0
+        self.stable_id = ""
+        self.name = ""
+        self.user = 0
+        self.key = ZERO_KEY
+        self.key_expiry_s = 0
+        self.disco_key = ZERO_KEY
+        self.addresses = []
+        self.allowed_ips = []
+        self.endpoints = []
+        self.home_derp = 0
+        self.hostname = ""
+        self.os = ""
+        self.cap = 0
+        self.tags = []
+        self.primary_routes = []
+        self.online = None
+        self.last_seen_s = 0
+        self.machine_authorized = False
+        self.cap_map = {}
+        self.expired = False
+        self.is_jailed = False
+        self.is_wireguard_only = False
+
+    def copy(self) -> "Node":
+        """Return a twin that a patch may change; lists are replaced by patches, never changed in place."""
+        twin = Node()
+        for name in self.__dict__:
+            setattr(twin, name, getattr(self, name))
+        return twin
+
+    def is_expired(self, now_s: int) -> bool:
+        """Tell whether the node's key has run out; now_s is 0 while the clock is not to be trusted."""
+        return self.expired or bool(self.key_expiry_s and now_s and self.key_expiry_s <= now_s)
+
+    def display_name(self) -> str:
+        """Return the first label of the DNS name, or what else names the node."""
+        return self.name.split(".")[0] or self.hostname or keys.short(self.key)
+
+    def as_json(self) -> dict:
+        """Return the node in the form that a map response has."""
+        fields = {
+            "ID": self.id,
+            "StableID": self.stable_id,
+            "Name": self.name,
+            "User": self.user,
+            "Key": keys.key_text(keys.NODE, self.key),
+            "DiscoKey": keys.key_text(keys.DISCO, self.disco_key),
+            "Addresses": [address.prefix_text(prefix) for prefix in self.addresses],
+            "AllowedIPs": [address.prefix_text(prefix) for prefix in self.allowed_ips],
+            "HomeDERP": self.home_derp,
+            "Hostinfo": {"Hostname": self.hostname, "OS": self.os},
+            "Cap": self.cap,
+            "MachineAuthorized": self.machine_authorized,
+        }
+        if self.key_expiry_s:
+            fields["KeyExpiry"] = times.text_from_seconds(self.key_expiry_s)
+        if self.last_seen_s:
+            fields["LastSeen"] = times.text_from_seconds(self.last_seen_s)
+        if self.online is not None:
+            fields["Online"] = self.online
+        if self.endpoints:
+            fields["Endpoints"] = [address.endpoint_text(endpoint) for endpoint in self.endpoints]
+        if self.primary_routes:
+            fields["PrimaryRoutes"] = [address.prefix_text(prefix) for prefix in self.primary_routes]
+        if self.tags:
+            fields["Tags"] = self.tags
+        if self.cap_map:
+            fields["CapMap"] = self.cap_map
+        for name, value in (
+            ("Expired", self.expired),
+            ("IsJailed", self.is_jailed),
+            ("IsWireGuardOnly", self.is_wireguard_only),
+        ):
+            if value:
+                fields[name] = True
+        return fields
+
+
+def _read_node_key(value) -> bytes:
+    key = keys.key_from_text(keys.NODE, read_text(value))
+    if key == ZERO_KEY:
+        raise Fault("a zero key")
+    return key
+
+
+def _read_disco_key(value) -> bytes:
+    return keys.key_from_text(keys.DISCO, read_text(value))
+
+
+def _read_prefix(value) -> tuple:
+    return address.prefix_from_text(read_text(value))
+
+
+def _read_endpoint(value) -> tuple:
+    return address.endpoint_from_text(read_text(value))
+
+
+def _read_cap_map(value) -> dict:
+    capabilities = {}
+    read_object(value)
+    if len(value) > MAX_CAPABILITIES:
+        raise Fault("%d capabilities" % len(value))
+    for name in value:
+        values = value[name]
+        capabilities[read_text(name)] = [] if values is None else at(name, _read_values, values)
+    return capabilities
+
+
+def _read_values(value) -> list:
+    if not isinstance(value, list):
+        raise Fault("a list is due here")
+    return read_plain(value)
+
+
+_read_prefixes = list_of(_read_prefix, MAX_PREFIXES)
+_read_endpoints = list_of(_read_endpoint, MAX_ENDPOINTS)
+_read_tags = list_of(read_text, MAX_TAGS)
+
+
+def _read_hostinfo(value) -> tuple:
+    info = read_object(value)
+    hostname, system = info.get("Hostname"), info.get("OS")
+    return (
+        "" if hostname is None else at("Hostname", read_text, hostname),
+        "" if system is None else at("OS", read_text, system),
+    )
+
+
+def _read_legacy_derp(value) -> int:
+    """Read the old form of a home relay, "127.3.3.40:N"."""
+    text = read_text(value)
+    if not text:
+        return 0
+    _ip, port = address.endpoint_from_text(text)
+    return port
+
+
+# JSON name, our attribute, reader. AllowedIPs, DERP and Hostinfo need more and are read by hand.
+_NODE_FIELDS = (
+    ("ID", "id", read_id),
+    ("StableID", "stable_id", read_text),
+    ("Name", "name", read_text),
+    ("User", "user", read_integer),
+    ("Key", "key", _read_node_key),
+    ("KeyExpiry", "key_expiry_s", read_time),
+    ("DiscoKey", "disco_key", _read_disco_key),
+    ("Addresses", "addresses", _read_prefixes),
+    ("Endpoints", "endpoints", _read_endpoints),
+    ("HomeDERP", "home_derp", read_region_id),
+    ("Cap", "cap", read_integer),
+    ("Tags", "tags", _read_tags),
+    ("PrimaryRoutes", "primary_routes", _read_prefixes),
+    ("Online", "online", read_flag),
+    ("LastSeen", "last_seen_s", read_time),
+    ("MachineAuthorized", "machine_authorized", read_flag),
+    ("CapMap", "cap_map", _read_cap_map),
+    ("Expired", "expired", read_flag),
+    ("IsJailed", "is_jailed", read_flag),
+    ("IsWireGuardOnly", "is_wireguard_only", read_flag),
+)
+
+# The same for a patch; a patch touches nothing else (control.md 7.4).
+_PATCH_FIELDS = (
+    ("DERPRegion", "home_derp", read_region_id),
+    ("Cap", "cap", read_integer),
+    ("CapMap", "cap_map", _read_cap_map),
+    ("Endpoints", "endpoints", _read_endpoints),
+    ("Key", "key", _read_node_key),
+    ("DiscoKey", "disco_key", _read_disco_key),
+    ("Online", "online", read_flag),
+    ("LastSeen", "last_seen_s", read_time),
+    ("KeyExpiry", "key_expiry_s", read_time),
+)
+
+
+def read_node(value) -> Node:
+    """Return the node of a whole description. Raises Fault."""
+    fields = read_object(value)
+    node = Node()
+    read_into(node, fields, _NODE_FIELDS)
+    if not node.id:
+        raise Fault("a node without ID")
+    if node.key == ZERO_KEY:
+        raise Fault("a node without Key")
+    allowed = fields.get("AllowedIPs")
+    # null means the same as Addresses (capability version 112 and later)
+    node.allowed_ips = list(node.addresses) if allowed is None else at("AllowedIPs", _read_prefixes, allowed)
+    if not node.home_derp and fields.get("DERP") is not None:
+        node.home_derp = at("DERP", _read_legacy_derp, fields["DERP"])
+    if fields.get("Hostinfo") is not None:
+        node.hostname, node.os = at("Hostinfo", _read_hostinfo, fields["Hostinfo"])
+    return node
+
+
+def patch_node(node: Node, fields: dict) -> None:
+    """Change the node as a PeerChange says; its NodeID is the caller's matter. Raises Fault, the node half changed."""
+    home = node.home_derp
+    read_into(node, fields, _PATCH_FIELDS)
+    if not node.home_derp:
+        node.home_derp = home  # DERPRegion counts only when not zero
