@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from . import hostinfo, tables
-from .addresses import ipv6_of
+from .addresses import ipv6_of, next_address
 from .errors import RegistryError
 from .model import AuthKey, Node, Ports, Published, User
 
@@ -214,12 +214,6 @@ def node_row(node: Node) -> dict[str, Any]:
     }
 
 
-def changed_columns(before: Node, after: Node) -> dict[str, Any]:
-    """The columns in which two states of a node differ."""
-    old, new = node_row(before), node_row(after)
-    return {name: value for name, value in new.items() if old[name] != value}
-
-
 def node_from(row: Row[Any]) -> Node:
     ipv4 = IPv4Address(row.ipv4)
     return Node(
@@ -310,3 +304,39 @@ async def insert(connection: AsyncConnection, table: sa.Table, values: Mapping[s
     key = result.inserted_primary_key
     assert key is not None
     return int(key[0])
+
+
+async def update_node(connection: AsyncConnection, before: Node, after: Node) -> None:
+    """Write the columns in which two states of a node differ."""
+    old, new = node_row(before), node_row(after)
+    columns = {name: value for name, value in new.items() if old[name] != value}
+    if columns:
+        await connection.execute(sa.update(tables.nodes).where(tables.nodes.c.id == before.id).values(**columns))
+
+
+async def new_address(
+    connection: AsyncConnection,
+    pool: IPv4Network,
+    now: datetime,
+    *,
+    router_id: int | None = None,
+    device_name: str | None = None,
+) -> IPv4Address:
+    """Give an address that nobody ever had; to a published device with its router and name, so that it can be kept."""
+    given = tables.addresses.c.ipv4
+    last = await connection.scalar(
+        sa.select(sa.func.max(given)).where(given.between(int(pool.network_address), int(pool.broadcast_address)))
+    )
+    ipv4 = next_address(pool, None if last is None else IPv4Address(last))
+    row = {"ipv4": int(ipv4), "given": now, "router_id": router_id, "device_name": device_name}
+    await insert(connection, tables.addresses, row)
+    return ipv4
+
+
+async def kept_address(connection: AsyncConnection, router_id: int, device_name: str) -> IPv4Address | None:
+    """The address that a router's published device of this name had before."""
+    addresses = tables.addresses.c
+    known = await connection.scalar(
+        sa.select(addresses.ipv4).where(addresses.router_id == router_id, addresses.device_name == device_name)
+    )
+    return None if known is None else IPv4Address(known)

@@ -17,6 +17,8 @@ class World:
 
     names: every DNS label in use. expired: ids of nodes whose key has run out, as of the last `time_passed`.
     tagged_routers: tagged nodes that lead somewhere, so that people's devices have a reason to see them.
+    away_since: since when each ephemeral node that is not online is away. After a restart they get their whole time
+    again to come back.
     """
 
     def __init__(self, suffix: str, derp_map: Mapping[str, Any]) -> None:
@@ -27,6 +29,7 @@ class World:
         self.published: dict[int, Published] = {}
         self.online: set[int] = set()
         self.expired: set[int] = set()
+        self.away_since: dict[int, datetime] = {}
         self.names: set[str] = set()
         self.by_node_key: dict[bytes, int] = {}
         self.by_machine: dict[bytes, set[int]] = {}
@@ -65,6 +68,10 @@ class World:
             self.expired.add(node.id)
         else:
             self.expired.discard(node.id)
+        if not node.ephemeral:
+            self.away_since.pop(node.id, None)
+        elif node.id not in self.online:
+            self.away_since.setdefault(node.id, now)
         self._index(node)
         self.node_memo.pop(node.id, None)
 
@@ -75,6 +82,7 @@ class World:
         self._unindex(self.nodes.pop(node_id))
         self.online.discard(node_id)
         self.expired.discard(node_id)
+        self.away_since.pop(node_id, None)
         self.node_memo.pop(node_id, None)
         self.reach_memo.clear()
 
@@ -93,8 +101,14 @@ class World:
         self.names.discard(device.name)
         self._published_changed(device.node_id)
 
-    def set_online(self, node_id: int, online: bool) -> None:
-        (self.online.add if online else self.online.discard)(node_id)
+    def set_online(self, node_id: int, online: bool, now: datetime) -> None:
+        if online:
+            self.online.add(node_id)
+            self.away_since.pop(node_id, None)
+        else:
+            self.online.discard(node_id)
+            if self.nodes[node_id].ephemeral:
+                self.away_since[node_id] = now
         self.node_memo.pop(node_id, None)
 
     def time_passed(self, now: datetime) -> list[int]:
@@ -107,6 +121,10 @@ class World:
             self.reach_memo.clear()
         return ran_out
 
+    def node_by_key(self, node_key: bytes) -> Node | None:
+        node_id = self.by_node_key.get(node_key)
+        return None if node_id is None else self.nodes[node_id]
+
     def published_of(self, node_id: int) -> list[Published]:
         """What a router publishes, oldest first."""
         devices = self.published_by.get(node_id)
@@ -117,7 +135,12 @@ class World:
         return bool(node.advertised) or node.id in self.published_by
 
     def dns_name(self, label: str) -> str:
+        """ "nas" -> "nas.wayhome.internal" (no dot at the end)."""
         return f"{label}.{self.suffix}"
+
+    def label_of(self, text: str) -> str:
+        """What a person typed as a name, as the label would be: "NAS.wayhome.internal." -> "nas"."""
+        return text.strip().lower().rstrip(".").removesuffix("." + self.suffix)
 
     def _index(self, node: Node) -> None:
         self.names.add(node.name)
