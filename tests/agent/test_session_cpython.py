@@ -245,6 +245,20 @@ async def test_a_netmap_of_another_key_is_not_used(tmp_path):
         await w.coordinator.start()
 
 
+@pytest.mark.parametrize("content", [b"", b'{"Node":', b'{"Node":5}', b'{"KeepAlive":true}'])
+async def test_a_kept_netmap_that_does_not_parse_is_logged_and_the_next_one_takes_its_place(tmp_path, content):
+    async with world(tmp_path) as w:
+        w.coordinator.peers = [Peer(2, "nas")]
+        await w.joined()
+        await w.stop_board()
+        kept = tmp_path / "state" / "netmap.json"
+        kept.write_bytes(content)
+        await w.start_board()
+        await until(w.board.is_up)
+        assert [line for line in w.log if "netmap.json is damaged" in line]
+        await until(lambda: b"nas" in kept.read_bytes())
+
+
 async def test_a_coordinator_without_the_key_that_it_names_is_refused(tmp_path):
     async with world(tmp_path) as w:
         w.coordinator.named_key = keys.public_of(keys.new_private(secrets.token_bytes(32)))

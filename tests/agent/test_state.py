@@ -7,6 +7,7 @@ from binascii import hexlify
 from shared.expect import raises
 from wayhomed.agent.state import VERSION, State, StateError
 from wayhomed.core import prefs
+from wayhomed.core.map_response import MAX_MESSAGE_BYTES
 from wayhomed.core.netmap import Netmap
 from wayhomed.port import random_bytes, runtime
 from wayhomed.wire import keys
@@ -114,13 +115,14 @@ def test_a_place_that_can_not_be_written_is_told_in_words():
     assert "--state" in str(error)
 
 
-def test_a_netmap_that_is_damaged_is_no_netmap():
+def test_a_netmap_that_is_damaged_is_told_and_left_for_the_next_one_to_replace():
     state = opened("netmap")
     assert state.load_netmap() is None
     path = BASE + "netmap/netmap.json"
-    for content in (b"", b"{", b"[]", b"{}", b'{"Node":5}'):
+    for content in (b"", b"{", b"[]", b"{}", b'{"Node":5}', b'{"KeepAlive":true}', b" " * (MAX_MESSAGE_BYTES + 1)):
         runtime.write_file(path, content, 0o600)
-        assert state.load_netmap() is None, content
+        assert "netmap.json" in str(raises(StateError, state.load_netmap)), content[:20]
+        assert runtime.read_file(path, len(content)) == content
     state.close()
     clean("netmap")
 

@@ -90,7 +90,11 @@ class Board:
         self._stop.set()
 
     def _load_netmap(self) -> None:
-        saved = self.state.load_netmap()
+        try:
+            saved = self.state.load_netmap()
+        except StateError as error:
+            self.log.warning(str(error))
+            return
         if saved is None or not self.state.registered:
             return
         if saved.node.key != keys.public_of(self.state.node_private):

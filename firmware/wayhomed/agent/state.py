@@ -128,18 +128,21 @@ class State:
         self._write("/netmap.json", fields)
 
     def load_netmap(self):
-        """Return the Netmap last saved, or None if there is none that can be used."""
+        """Return the Netmap last saved, or None if none was. Raises StateError for one that can't be used."""
+        path = self._directory + "/netmap.json"
         try:
-            data = runtime.read_file(self._directory + "/netmap.json", MAX_MESSAGE_BYTES)
-        except OSError:
-            return None
+            data = runtime.read_file(path, MAX_MESSAGE_BYTES)
+        except OSError as error:
+            raise StateError("%s can't be read: %s; the coordinator will send a new netmap" % (path, reason(error)))
         if data is None:
             return None
         netmap = Netmap()
         try:
             netmap.apply(decode_response(data))
-        except BadWire:
-            return None
+        except BadWire as error:
+            raise StateError("%s is damaged (%s); the coordinator will send a new netmap" % (path, error))
+        if netmap.node is None:  # a keep-alive is a whole response, too
+            raise StateError("%s is damaged (it has no Node); the coordinator will send a new netmap" % path)
         return netmap
 
     def forget_netmap(self) -> None:
