@@ -123,17 +123,17 @@ async def test_a_ping_of_ours_measures_the_way_to_a_peer(tmp_path):
             nas.send(source, nas.seal(w.board.disco_public, disco.encode_pong(ping.txid, b"\x7f\x03\x03\x28", 900)))
 
         answering = asyncio.create_task(answer())
-        result = await w.board.ping("nas", True, 5000)
+        result = await w.board.pings.ping("nas", True, 5000)
         await answering
         assert result["path"] == "relay home"
         assert result["address"] == "100.64.0.2"
         assert 0 <= result["latency_ms"] < 5000
         with pytest.raises(BadWire, match="nobody"):
-            await w.board.ping("printer", True, 50)
+            await w.board.pings.ping("printer", True, 50)
         with pytest.raises(BadWire, match="no peer"):
-            await w.board.ping("192.168.1.10", True, 50)
+            await w.board.pings.ping("192.168.1.10", True, 50)
         with pytest.raises(OSError, match="did not answer"):
-            await w.board.ping("nas.tail.example", True, 50)
+            await w.board.pings.ping("nas.tail.example", True, 50)
         nas.writer.close()
 
 

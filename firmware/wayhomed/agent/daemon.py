@@ -14,7 +14,6 @@ from wayhomed.core import dataplane as planning
 from wayhomed.core import prefs as preferences
 from wayhomed.core import server_url
 from wayhomed.core.backoff import Backoff
-from wayhomed.core.disco_relayed import PING_TIMEOUT_MS, RelayedDisco
 from wayhomed.core.netmap import Netmap
 from wayhomed.linux.errors import DataPlaneError
 from wayhomed.port import const, monotonic_ms, random_bytes, runtime
@@ -23,8 +22,8 @@ from wayhomed.port.tasks import run_all, sleep_ms, wait_for_event
 from wayhomed.wire import address, disco, keys
 from wayhomed.wire.errors import BadWire
 
-from . import icmp
-from .control_session import PHASE_NAMES, ControlSession, Phase
+from .control_session import ControlSession, Phase
+from .pings import Pings
 from .relay_links import RelayLinks
 from .state import StateError
 
@@ -32,7 +31,6 @@ from .state import StateError
 _REPLAN_MS = const(60_000)  # keys expire without anybody saying so
 _SETTLE_MS = const(500)  # an interface comes with several changes at once
 _SAVE_EVERY_MS = const(10_000)
-_PINGS_MS = const(2_000)
 _CLOCK_FLOOR_S = 1_767_225_600  # 2026-01-01: a clock that shows less was never set
 
 
@@ -63,10 +61,7 @@ class Board:
         self._one_call = asyncio.Lock()  # the data plane is asked one thing at a time
         self._node_private_in_use = b""
         self._applied_id = 0  # which node the peers in the kernel know us as; 0 = no peers there
-        self._disco = RelayedDisco(keys.new_private(random_bytes(32)))
-        self.disco_public = self._disco.public_key
         self._peers_by_key: dict = {}
-        self._pongs: dict = {}  # node key -> [event, latency ms, region id]
         self._apply_due = asyncio.Event()
         self._save_due = asyncio.Event()
         self._saved_hash = b""
@@ -74,6 +69,8 @@ class Board:
         self._stop = asyncio.Event()
         self._news = asyncio.Event()
         self.links = RelayLinks(self, settings.mark, settings.allow_insecure_relays, settings.plain_relays)
+        self.pings = Pings(self)
+        self.disco_public = self.pings.disco_public
         self.session = ControlSession(state, self, settings.mark)
 
     # --- Life ---
@@ -174,20 +171,7 @@ class Board:
         self._tell()
 
     async def ping_asked(self, request: dict) -> dict:
-        """Answer the coordinator's wish to know how a peer is reached (control.md 9): a PingResponse."""
-        response = {"Type": request["Types"], "IP": request["IP"]}
-        try:
-            result = await self.ping(request["IP"], "disco" in request["Types"].lower(), PING_TIMEOUT_MS)
-        except (OSError, BadWire) as error:
-            response["Err"] = str(error.args[-1])
-            return response
-        response["NodeIP"] = result["address"]
-        response["NodeName"] = result["name"]
-        response["LatencySeconds"] = result["latency_ms"] / 1000
-        if result["region"]:
-            response["DERPRegionID"] = result["region"]
-            response["DERPRegionCode"] = self.links.relays.region_code(result["region"])
-        return response
+        return await self.pings.asked(request)
 
     # --- What the relay links ask and tell ---
 
@@ -209,22 +193,9 @@ class Board:
             return
         self.links.relays.packet_received(node_key, region_id, monotonic_ms())
         if disco.looks_like_disco(packet):
-            self._disco_received(peer, packet, region_id)
+            self.pings.disco_received(peer, packet, region_id)
         elif self.data_plane is not None:
             self.data_plane.inject(node_key, packet)
-
-    def _disco_received(self, peer, packet: bytes, region_id: int) -> None:
-        try:
-            reply, pong = self._disco.message_received(packet, peer, region_id, random_bytes(24), monotonic_ms())
-        except BadWire as error:
-            self.log.debug("disco from %s: %s" % (peer.display_name(), error))
-            return
-        if reply is not None:
-            self.links.send_by(region_id, peer.key, reply)
-        if pong is not None and peer.key in self._pongs:
-            waiting = self._pongs[peer.key]
-            waiting[1], waiting[2] = pong[1], region_id
-            waiting[0].set()
 
     # --- The data path ---
 
@@ -301,7 +272,7 @@ class Board:
                 if self._node_private_in_use != self.state.node_private:
                     self._node_private_in_use = self.state.node_private
                     await data_plane.set_private_key(self._node_private_in_use)
-                facts = data_plane.facts(self._remotes(), self._trusted_now_s())
+                facts = data_plane.facts(self._remotes(), self.trusted_now_s())
                 prefs = self.state.prefs
                 wishes = planning.Preferences(prefs.advertise_routes, prefs.accept_routes, prefs.snat)
                 plan = planning.plan(self.netmap, wishes, facts)
@@ -359,7 +330,8 @@ class Board:
         except BadWire:
             return ""
 
-    def _trusted_now_s(self) -> int:
+    def trusted_now_s(self) -> int:
+        """Return seconds since 1970, 0 while the clock is not to be trusted."""
         now_s = runtime.wall_clock_s()
         return now_s if now_s > _CLOCK_FLOOR_S else 0
 
@@ -399,7 +371,7 @@ class Board:
     # --- Questions ---
 
     async def news(self, timeout_ms: int) -> None:
-        """Wait until something that status() shows may have changed."""
+        """Wait until something that the status shows may have changed."""
         await wait_for_event(self._news, timeout_ms)
 
     def _tell(self) -> None:
@@ -415,133 +387,10 @@ class Board:
             and self.session.phase in (Phase.RUNNING, Phase.CONNECTING, Phase.JOINING)
         )
 
-    def summary(self) -> dict:
-        """Return the state in short, ready for JSON."""
-        session, relays, node = self.session, self.links.relays, self.netmap.node
-        own = None
-        if node is not None:
-            own = {
-                "name": node.name.rstrip("."),
-                "addresses": [address.ip_text(prefix[0]) for prefix in node.addresses],
-                "node_key": keys.key_text(keys.NODE, node.key),
-                "key_expiry_s": node.key_expiry_s,
-                "expired": node.is_expired(self._trusted_now_s()),
-            }
-        problems = [session.error, self.data_error, self.save_error] + list(self.links.errors.values())
-        return {
-            "state": PHASE_NAMES[session.phase],
-            "up": self.is_up(),
-            "runtime": runtime.python_name(),
-            "auth_url": session.auth_url,
-            "self": own,
-            "coordinator": {
-                "url": self.state.prefs.login_server,
-                "connected": session.connected,
-                "joined": self.state.registered,
-            },
-            "relay": {
-                "region": relays.home,
-                "code": relays.region_code(relays.home),
-                "connected": relays.is_up(relays.home),
-                "bytes_sent": self.links.bytes_sent,
-                "bytes_received": self.links.bytes_received,
-            },
-            "tunnel": {"standing": self.data_plane is not None, "applied": self.applied},
-            "problems": [problem for problem in problems if problem] + self.netmap.health,
-        }
-
-    async def status(self) -> dict:
-        """Return everything that `wayhomectl status` shows, ready for JSON."""
-        result = self.summary()
-        result["prefs"] = self.state.prefs.as_json()
-        traffic: dict = {}
+    async def data_plane_status(self) -> dict:
+        """Return DataPlane.status(), no peers and no problems while the tunnel is down. Raises DataPlaneError."""
         if self.data_plane is not None:
-            try:
-                async with self._one_call:
-                    seen = await self.data_plane.status()
-            except DataPlaneError as error:
-                result["problems"].append(str(error))
-            else:
-                traffic = seen.pop("peers")
-                result["problems"] += seen.pop("problems")
-                result["tunnel"].update(seen)
-        result["peers"] = [self._peer_status(peer, traffic.get(peer.key)) for peer in self._peers_in_order()]
-        return result
-
-    def _peers_in_order(self) -> list:
-        return [self.netmap.peers[node_id] for node_id in sorted(self.netmap.peers)]
-
-    def _peer_status(self, peer, traffic) -> dict:
-        relays = self.links.relays
-        shown = {
-            "name": peer.display_name(),
-            "addresses": [address.ip_text(prefix[0]) for prefix in peer.addresses],
-            "routes": [address.prefix_text(p) for p in peer.allowed_ips if p not in peer.addresses],
-            "online": peer.online,
-            "expired": peer.is_expired(self._trusted_now_s()),
-            "user": self.netmap.profiles.get(peer.user, ("", ""))[0],
-            "os": peer.os,
-            "path": "relay " + relays.region_code(peer.home_derp) if peer.home_derp else "none",
-        }
-        if traffic:
-            shown["sent_bytes"] = traffic["sent_bytes"]
-            shown["received_bytes"] = traffic["received_bytes"]
-            shown["handshake_s"] = traffic["handshake_s"]
-        return shown
-
-    def find(self, target: str) -> tuple:
-        """Return (ip, peer) of a name or address; peer is None if no peer has the address as its own.
-
-        Raises BadWire for what names nothing in the mesh.
-        """
-        wanted = target.lower().rstrip(".")
-        for peer in self._peers_in_order():
-            if wanted in (peer.name.lower().rstrip("."), peer.name.lower().split(".")[0]) and peer.addresses:
-                return peer.addresses[0][0], peer
-        try:
-            ip = address.ip_from_text(target)
-        except BadWire:
-            raise BadWire("nobody in the mesh is called %s; see wayhomectl status" % target[:80])
-        prefix = (ip, 8 * len(ip))
-        for peer in self._peers_in_order():
-            if prefix in peer.addresses:
-                return ip, peer
-        return ip, None
-
-    async def ping(self, target: str, by_relay: bool, timeout_ms: int) -> dict:
-        """Measure the way to a name or address. by_relay: ask the peer's own daemon by the relay, else by the tunnel.
-
-        Returns {"address", "name", "path", "region", "latency_ms"}. Raises BadWire, OSError.
-        """
-        ip, peer = self.find(target)
-        result: dict = {"address": address.ip_text(ip), "name": peer.display_name() if peer else target, "region": 0}
-        if by_relay:
-            if peer is None:
-                raise BadWire("%s is no peer's own address; it can be asked through the tunnel only" % target)
-            result["latency_ms"], result["region"] = await self._ping_by_relay(peer, timeout_ms)
-            result["path"] = "relay " + self.links.relays.region_code(result["region"])
-            return result
-        if self.data_plane is None:
-            raise OSError(107, "the tunnel does not stand; run: wayhomectl up")
-        if len(ip) != 4:
-            raise BadWire("through the tunnel only IPv4 is asked so far; give the IPv4 address, or use --relay")
-        result["latency_ms"] = await icmp.ping(ip, timeout_ms)
-        result["path"] = "tunnel"
-        return result
-
-    async def _ping_by_relay(self, peer, timeout_ms: int) -> tuple:
-        waiting = self._pongs[peer.key] = [asyncio.Event(), 0, 0]
-        own = keys.public_of(self.state.node_private)
-        try:
-            started_ms = monotonic_ms()
-            while True:
-                left_ms = started_ms + timeout_ms - monotonic_ms()
-                if left_ms <= 0:
-                    raise OSError(110, "%s did not answer by the relay" % peer.display_name())
-                message = self._disco.ping(peer, own, random_bytes(12), random_bytes(24), monotonic_ms())
-                if not self.links.send(peer.key, peer.home_derp, message):
-                    raise OSError(113, "%s is at no relay that we know" % peer.display_name())
-                if await wait_for_event(waiting[0], min(left_ms, _PINGS_MS)):
-                    return waiting[1], waiting[2]
-        finally:
-            del self._pongs[peer.key]
+            async with self._one_call:
+                if self.data_plane is not None:  # or it ended while we waited
+                    return await self.data_plane.status()
+        return {"peers": {}, "problems": []}

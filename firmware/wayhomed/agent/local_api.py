@@ -16,6 +16,7 @@ from wayhomed.wire.errors import BadWire
 
 from .control_session import Phase
 from .state import StateError
+from .status import full_status, summary
 
 SOCKET_MODE = 0o660
 _REQUEST_BYTES = const(65_536)
@@ -80,7 +81,7 @@ class LocalApi:
         if command in _CHANGING and uid not in (0, runtime.user_id()):
             raise Refused("only root may change the tunnel", "run it again with sudo")
         if command == "status":
-            result = await self._board.status()
+            result = await full_status(self._board)
         elif command == "routes":
             result = await self._routes()
         elif command == "ping":
@@ -96,7 +97,7 @@ class LocalApi:
         await _send(stream, {"result": result})
 
     async def _routes(self) -> dict:
-        status = await self._board.status()
+        status = await full_status(self._board)
         node = self._board.netmap.node
         approved = [] if node is None else _prefix_texts(node.allowed_ips + node.primary_routes)
         return {
@@ -119,10 +120,10 @@ class LocalApi:
             raise BadWire("a ping needs a target, and a timeout of up to 60 s")
         by_relay = request.get("by_relay")
         if by_relay is None:
-            _ip, peer = self._board.find(target)
+            _ip, peer = self._board.pings.find(target)
             by_relay = peer is not None
         try:
-            return await self._board.ping(target, bool(by_relay), timeout_ms)
+            return await self._board.pings.ping(target, bool(by_relay), timeout_ms)
         except OSError as error:
             raise Refused(str(error.args[-1]), "see wayhomectl status: is the peer online, is the relay connected?")
 
@@ -134,7 +135,7 @@ class LocalApi:
         deadline_ms = monotonic_ms() + _UP_MS
         while self._board.standing and monotonic_ms() < deadline_ms:
             await self._board.news(100)
-        return self._board.summary()
+        return summary(self._board)
 
     async def _up(self, stream, request: dict) -> dict:
         board = self._board
@@ -160,7 +161,7 @@ class LocalApi:
                 auth_key, request.get("ephemeral") is True, expired, request.get("accept_new_key") is True
             )
         await self._wait_until_up(stream, timeout_ms)
-        return board.summary()
+        return summary(board)
 
     async def _wait_until_up(self, stream, timeout_ms) -> None:
         """Tell each step once as it is reached; return when packets can flow. Raises Refused."""
@@ -214,7 +215,7 @@ def _steps_reached(board) -> list:
 def _what_is_missing(board) -> str:
     if board.session.auth_url:
         return "nobody has opened the link and let this machine in so far"
-    problems = board.summary()["problems"]
+    problems = summary(board)["problems"]
     return problems[0] if problems else "no answer so far"
 
 
