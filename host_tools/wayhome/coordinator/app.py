@@ -13,6 +13,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +26,7 @@ from . import public_api, registration, sessions
 from .attempt_limit import Rate
 from .health import Counters
 from .machine_api import MachineApi
-from .model import Change
+from .model import Aspect, Change
 from .noise_link import LinkLimits, Links
 from .pages.routes import page_routes
 from .pings import Pings
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _TICK_S = 1.0
 _REGISTRY_TIMER_MOST_S = 30.0
+# What may bring the registry's next timer nearer: a key with another end, or an ephemeral node that left.
+_MOVES_TIMER = frozenset({Aspect.JOINED, Aspect.NODE_KEY, Aspect.EXPIRY, Aspect.ONLINE})
 
 
 class Coordinator:
@@ -148,11 +151,18 @@ class Coordinator:
 
     async def _registry_timer(self) -> None:
         """Do what is due by the wall's clock. That clock may be set: so it is looked at anew every so often."""
-        while True:
-            at = self.registry.next_timer()
-            wait = _REGISTRY_TIMER_MOST_S if at is None else (at - self._today()).total_seconds()
-            await asyncio.sleep(min(max(wait, 0.1), _REGISTRY_TIMER_MOST_S))
-            try:
-                await self.registry.timer_fired()
-            except RegistryError as error:
-                log.error("%s", error)
+        moved = asyncio.Event()
+        end = self.registry.subscribe(lambda change: moved.set() if change.aspects & _MOVES_TIMER else None)
+        try:
+            while True:
+                moved.clear()
+                at = self.registry.next_timer()
+                wait = _REGISTRY_TIMER_MOST_S if at is None else (at - self._today()).total_seconds()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(moved.wait(), min(max(wait, 0.1), _REGISTRY_TIMER_MOST_S))
+                try:
+                    await self.registry.timer_fired()
+                except RegistryError as error:
+                    log.error("%s", error)
+        finally:
+            end()
