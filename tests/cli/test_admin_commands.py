@@ -187,6 +187,17 @@ def test_a_lan_device_is_published_listed_and_taken_back(wayhome, coordinator):
     assert [entry["name"] for entry in wayhome("publish list --json").json] == ["printer"]
 
 
+def test_publishing_by_way_of_a_board_that_is_away_says_so(wayhome, coordinator):
+    board = coordinator.join(key_for(wayhome))
+    assert (
+        "board is away now; nas can be reached once it is back" in wayhome("publish nas --via board 192.168.1.10").out
+    )
+    assert wayhome("publish printer --via board 192.168.1.20 --json").json["via_online"] is False
+    coordinator.do(coordinator.registry.set_online(board.id, True))
+    assert "away" not in wayhome("publish camera --via board 192.168.1.30").out
+    assert wayhome("publish list --json").json[0]["via_online"] is True
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [

@@ -82,9 +82,12 @@ class Route:
 
 @dataclass(frozen=True)
 class Published:
+    """via: the board, which is reached now if via_online."""
+
     name: str
     dns_name: str
     via: str
+    via_online: bool
     addresses: list[str]
     targets: list[str]
     ports: list[str]

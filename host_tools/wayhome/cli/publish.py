@@ -59,6 +59,8 @@ def publish(
         return
     published = read(answer, Published)
     say(f"{published.name} is {published.dns_name} ({', '.join(published.addresses)}), by way of {published.via}")
+    if not published.via_online:
+        say(f"{published.via} is away now; {published.name} can be reached once it is back")
 
 
 def unpublish(

@@ -165,6 +165,7 @@ def published_json(registry: Registry, entry: Published) -> Json:
         "name": entry.name,
         "dns_name": registry.dns_name(entry.name),
         "via": registry.nodes[entry.node_id].name,
+        "via_online": registry.is_online(entry.node_id),
         # without an IPv6 address in its LAN there is nothing behind its IPv6 address in the mesh
         "addresses": [str(entry.ipv4)] + ([str(entry.ipv6)] if entry.target6 is not None else []),
         "targets": [str(target) for target in (entry.target4, entry.target6) if target is not None],
