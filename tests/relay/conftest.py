@@ -8,7 +8,7 @@ from aiohttp import web
 from relay.people import SERVER_PRIVATE
 from wayhome.http_front import make_front
 from wayhome.relay import pages
-from wayhome.relay.admission import admit_everybody
+from wayhome.relay.admission import Everybody
 from wayhome.relay.service import UPGRADES, Admit, Relay
 from wayhome.relay.settings import RelaySettings
 
@@ -34,8 +34,8 @@ async def serve():
     """Start relays behind the HTTP front; they end with the test."""
     undo = []
 
-    async def start(settings: RelaySettings | None = None, admit: Admit = admit_everybody, tls=None) -> Place:
-        relay = Relay(settings or RelaySettings(), SERVER_PRIVATE, admit)
+    async def start(settings: RelaySettings | None = None, admit: Admit | None = None, tls=None) -> Place:
+        relay = Relay(settings or RelaySettings(), SERVER_PRIVATE, admit or Everybody())
         app = web.Application()
         app.add_routes(pages.routes())
         runner = web.AppRunner(app, access_log=None)

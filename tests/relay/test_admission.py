@@ -3,9 +3,10 @@ import json
 import pytest
 from aiohttp import web
 
-from relay.people import ANNE, BERT, CARL
+from relay.derp_client import DerpClient
+from relay.people import ANNE, BERT, CARL, wireguard
 from wayhome.errors import HostError
-from wayhome.relay.admission import AllowedKeys, AnyOf, AskedCoordinator, admit_everybody
+from wayhome.relay.admission import AllowedKeys, AnyOf, AskedCoordinator, Everybody, turn_out_the_refused
 from wayhome.relay.service import admit_nobody
 from wayhomed.wire.keys import NODE, key_text
 
@@ -143,19 +144,64 @@ def test_a_url_that_is_none_is_told_in_words():
 # --- several doors ---
 
 
+class Only:
+    """A door for one person, who may be turned out later."""
+
+    def __init__(self, person) -> None:
+        self.key = person.public
+
+    async def __call__(self, node_key, source):
+        return "theirs" if node_key == self.key else None
+
+    async def has_refused(self, node_key, source):
+        return node_key != self.key
+
+
 async def test_any_door_is_enough_and_all_lead_into_one_mesh():
-    async def only_bert(node_key, source):
-        return "berts" if node_key == BERT.public else None
-
-    async def only_carl(node_key, source):
-        return "carls" if node_key == CARL.public else None
-
-    doors = AnyOf([only_bert, only_carl])
+    doors = AnyOf([Only(BERT), Only(CARL)])
     assert await doors(ANNE.public, "") is None
     assert await doors(BERT.public, "") == await doors(CARL.public, "") == "relay"
     assert await AnyOf([])(ANNE.public, "") is None
 
 
+async def test_only_who_is_refused_at_every_door_is_out():
+    doors = AnyOf([Only(BERT), Only(CARL)])
+    assert await doors.has_refused(ANNE.public, "")
+    assert not await doors.has_refused(BERT.public, "")
+    assert not await doors.has_refused(CARL.public, "")
+
+
 async def test_everybody_and_nobody():
-    assert await admit_everybody(ANNE.public, "") is not None
+    assert await Everybody()(ANNE.public, "") is not None
+    assert not await Everybody().has_refused(ANNE.public, "")
     assert await admit_nobody(ANNE.public, "") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "refused"),
+    [(200, b'{"Allow":false}', True), (200, b'{"Allow":true}', False), (200, b"{}", False), (500, b"", False)],
+)
+async def test_only_a_clear_no_turns_somebody_out(coordinator, door, status, body, refused):
+    assert await door(ANNE.public, "")
+    coordinator.status, coordinator.body = status, body
+    # a yes from a moment ago does not count here
+    assert await door.has_refused(ANNE.public, "") is refused
+
+
+async def test_a_key_taken_from_the_file_is_out(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text(f"{KEY}\n")
+    allowed = AllowedKeys(file)
+    assert not await allowed.has_refused(ANNE.public, "")
+    file.write_text("# nobody\n")
+    assert await allowed.has_refused(ANNE.public, "")
+
+
+async def test_who_may_no_longer_be_here_is_sent_away_and_nobody_else(serve):
+    place = await serve()
+    anne, bert = await DerpClient.join(place.port, ANNE), await DerpClient.join(place.port, BERT)
+    await turn_out_the_refused(place.relay, Only(BERT))
+    assert await anne.is_closed()
+    assert [client["node_key"] for client in place.relay.clients()] == [key_text(NODE, BERT.public)]
+    bert.send_packet(BERT, wireguard(1))
+    assert await bert.packet() == (BERT.public, wireguard(1))

@@ -1,13 +1,15 @@
 """Who may use a relay that stands alone: a list of keys, or a coordinator that is asked.
 
-Each `admit(node_key, source_ip)` gives the id of the mesh that the key belongs to, or None. Inside `wayhome serve` the
-coordinator's own function stands here.
+Each door, called with (node_key, source_ip), gives the id of the mesh that the key belongs to, or None; its
+`has_refused` tells of a key that is in already whether it is out now. Inside `wayhome serve` the coordinator's own
+function stands here.
 """
 
 import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 import msgspec
@@ -16,7 +18,7 @@ from wayhomed.wire.errors import BadWire
 from wayhomed.wire.keys import NODE, key_from_text, key_text, short
 
 from ..errors import HostError
-from .service import Admit
+from .service import Relay
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,15 @@ _ANSWER_MOST_BYTES = 4096
 _REMEMBER_YES_SECONDS = 30.0
 _REMEMBER_NO_SECONDS = 3.0
 _REMEMBERED_MOST = 10_000
+
+
+class Door(Protocol):
+    """Who decides about a key: on its way in, and again while it is in."""
+
+    async def __call__(self, node_key: bytes, source: str) -> str | None: ...
+
+    async def has_refused(self, node_key: bytes, source: str) -> bool:
+        """Tell whether the key is refused for certain: where nobody answers, who is in may stay."""
 
 
 class AllowedKeys:
@@ -48,6 +59,9 @@ class AllowedKeys:
         except (OSError, HostError) as error:
             log.warning("going on with the keys that were last read: %s", error)
         return str(self._path) if node_key in self._keys else None
+
+    async def has_refused(self, node_key: bytes, source: str) -> bool:
+        return await self(node_key, source) is None
 
     def _stamp_now(self) -> tuple[int, int]:
         found = self._path.stat()
@@ -98,6 +112,9 @@ class AskedCoordinator:
                 self._remember(node_key, allowed)
         return self._url if allowed else None
 
+    async def has_refused(self, node_key: bytes, source: str) -> bool:
+        return await self._ask(node_key, source) is False
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
@@ -129,7 +146,7 @@ class AskedCoordinator:
 class AnyOf:
     """Admits whom any of several admits, all in one mesh: whoever runs the relay said that they belong together."""
 
-    def __init__(self, doors: Sequence[Admit]) -> None:
+    def __init__(self, doors: Sequence[Door]) -> None:
         self._doors = doors
 
     async def __call__(self, node_key: bytes, source: str) -> str | None:
@@ -138,8 +155,27 @@ class AnyOf:
                 return "relay"
         return None
 
+    async def has_refused(self, node_key: bytes, source: str) -> bool:
+        for door in self._doors:
+            if not await door.has_refused(node_key, source):
+                return False
+        return True
 
-async def admit_everybody(node_key: bytes, source: str) -> str | None:
-    """Admit whoever proves a key, all in one mesh: for labs."""
-    del node_key, source
-    return "everybody"
+
+class Everybody:
+    """Admits whoever proves a key, all in one mesh: for labs."""
+
+    async def __call__(self, node_key: bytes, source: str) -> str | None:
+        return "everybody"
+
+    async def has_refused(self, node_key: bytes, source: str) -> bool:
+        return False
+
+
+async def turn_out_the_refused(relay: Relay, door: Door) -> None:
+    """Ask about everybody who is in, once, and end the connections of those who no longer may be."""
+    for client in relay.clients():
+        key = key_from_text(NODE, client["node_key"])
+        if await door.has_refused(key, client["source"]):
+            log.info("%s may no longer be here", short(key))
+            relay.disconnect(key)

@@ -19,8 +19,8 @@ from ..http_front import FrontLimits, make_front
 from ..key_file import load_or_make_key
 from ..process_limits import keep_large_buffers_apart, raise_file_limit, within_file_limit
 from . import certificate, pages
-from .admission import AllowedKeys, AnyOf, AskedCoordinator, admit_everybody
-from .service import UPGRADES, Admit, Relay
+from .admission import AllowedKeys, AnyOf, AskedCoordinator, Door, Everybody, turn_out_the_refused
+from .service import UPGRADES, Relay
 from .settings import RelaySettings
 from .stun import StunService, serve_stun
 
@@ -30,6 +30,8 @@ Address = tuple[str, int]
 
 SOCKET_NAME = "relay.sock"
 _TLS_HANDSHAKE_SECONDS = 10.0
+# How long a removed device may go on using a relay that its coordinator can't tell.
+_ASK_AGAIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class StandaloneRelay:
 
     async def _start(self) -> None:
         options = self._options
-        admit = self._doors()
+        door = self._doors()
         try:
             options.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -118,19 +120,26 @@ class StandaloneRelay:
                 f"cannot make the state directory {options.state}: {error.strerror}; name another with --state DIR"
             ) from error
         private_key, _ = load_or_make_key(options.state / "relay.key", secrets.token_bytes)
-        self.relay = Relay(options.settings, private_key, admit)
+        self.relay = Relay(options.settings, private_key, door)
         self._undo.append(self.relay.close)
         context = self._tls_context()
         await self._listen(context)
         self.stun = await serve_stun(options.stun_listen)
         self._undo.append(self.stun.close)
         await self._serve_status()
+        asking = asyncio.create_task(self._ask_again(door))
+        self._undo.append(asking.cancel)
 
-    def _doors(self) -> Admit:
+    async def _ask_again(self, door: Door) -> None:
+        while True:
+            await asyncio.sleep(_ASK_AGAIN_SECONDS)
+            await turn_out_the_refused(self.relay, door)
+
+    def _doors(self) -> Door:
         options = self._options
-        doors: list[Admit] = []
+        doors: list[Door] = []
         if options.admit_everybody:
-            doors.append(admit_everybody)
+            doors.append(Everybody())
         if options.verify_url is not None:
             asked = AskedCoordinator(options.verify_url)
             self._undo.append(asked.close)
