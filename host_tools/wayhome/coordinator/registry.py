@@ -47,8 +47,7 @@ from .errors import (
 from .keyring import Keyring
 from .lan_access import LanAccess
 from .ledger import Ledger, mutation
-from .model import Aspect, Change, Node, PendingLogin, Ports, Published, User
-from .published import ports_from
+from .model import Aspect, Change, Node, PendingLogin, Published, User
 from .settings import Settings
 from .storage import Storage
 from .users import Users
@@ -194,10 +193,6 @@ class Registry:
             if user.name.casefold() == name.strip().casefold():
                 return user
         raise NotFound(f'there is no user "{name[:80]}"; make it with `wayhome user create {name[:80]}`')
-
-    def parse_ports(self, texts: Sequence[str]) -> tuple[Ports, ...]:
-        """Read "tcp:80", "udp:5000-5010". Raises RegistryError."""
-        return ports_from(texts)
 
     # Time
 
