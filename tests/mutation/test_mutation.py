@@ -1,11 +1,12 @@
 """The tests of wire/ notice when a check is gone; and the tool that says so tells the truth."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from mutation.mutants import BOUNDARY, KINDS, LIFTED, OPERAND, REMOVED, UNTRANSLATED, mutants_of
-from mutation.run import Suite, survivors
+from mutation.mutants import BOUNDARY, LIFTED, OPERAND, REMOVED, UNTRANSLATED, mutants_of
 
 RUN = Path(__file__).parent / "run.py"
 
@@ -58,7 +59,21 @@ def test_each_check_gives_its_mutants():
     ]  # fmt: skip
 
 
-def unnoticed(folder, tests, monkeypatch):
+# In a process of its own: the tool forks, and this one may have threads.
+TRIAL = """
+import json, sys
+from pathlib import Path
+from mutation.mutants import KINDS
+from mutation.run import Suite, survivors
+
+folder = Path(sys.argv[1])
+suite = Suite(folder, "checked", folder / "checked")
+suite.measure()
+print(json.dumps(survivors(suite, [folder / "checked" / "reader.py"], set(KINDS), jobs=1)))
+"""
+
+
+def unnoticed(folder, tests):
     """Return what no test notices in the module above, with these test files."""
     package = folder / "checked"
     package.mkdir(parents=True)
@@ -66,23 +81,22 @@ def unnoticed(folder, tests, monkeypatch):
     (package / "reader.py").write_text(CHECKED)
     for name, text in tests.items():
         (folder / name).write_text(text)
-    monkeypatch.syspath_prepend(str(folder))
-    for name in ("checked", "checked.reader"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    suite = Suite(folder, "checked", package)
-    suite.measure()
-    tried, left = survivors(suite, [package / "reader.py"], set(KINDS), jobs=1)
+    path = os.pathsep.join([str(folder), str(RUN.parents[1])])
+    words = [sys.executable, "-c", TRIAL, str(folder)]
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    tried, left = json.loads(done.stdout)
     assert tried == 7
     return left
 
 
-def test_a_check_that_no_test_tries_is_reported(tmp_path, monkeypatch):
-    left = unnoticed(tmp_path, {"test_weak.py": WEAK_TESTS}, monkeypatch)
+def test_a_check_that_no_test_tries_is_reported(tmp_path):
+    left = unnoticed(tmp_path, {"test_weak.py": WEAK_TESTS})
     assert [int(line.split(":")[0].split()[-1]) for line in left] == [5, 5, 10, 11]
 
 
-def test_a_check_that_a_test_tries_is_not_reported(tmp_path, monkeypatch):
-    assert unnoticed(tmp_path, {"test_weak.py": WEAK_TESTS, "test_more.py": MORE_TESTS}, monkeypatch) == []
+def test_a_check_that_a_test_tries_is_not_reported(tmp_path):
+    assert unnoticed(tmp_path, {"test_weak.py": WEAK_TESTS, "test_more.py": MORE_TESTS}) == []
 
 
 def test_every_check_of_wire_is_missed_by_a_test_when_it_is_taken_away():
