@@ -52,3 +52,20 @@ def test_serve_with_nothing_said_takes_this_machines_address_and_keeps_it(tmp_pa
         serve(tmp_path / "second")
         wait_until(lambda: said in (tmp_path / "second").read_text(), 30, "the second")
         assert "is a guess" not in (tmp_path / "second").read_text()
+
+
+@pytest.mark.lab
+def test_a_machine_whose_network_has_no_way_out_goes_by_its_address_there_and_one_without_any_network_keeps_no_url(
+    tmp_path: Path,
+):
+    state, log = tmp_path / "state", tmp_path / "log"
+    asking = [sys.executable, "-c", "from wayhome import own_url; print(own_url.guessed())"]
+    with Lab.up("same-lan") as lab:
+        host = lab.host("coordinator")
+        assert host.run(asking).stdout.strip() == "http://203.0.113.10:8080"
+        host.run(["ip", "address", "flush", "dev", "eth0"])
+        with log.open("wb") as file:
+            host.popen([WAYHOME, "serve", "--state", state], stdout=file, stderr=file)
+        wait_until(lambda: "serves this machine alone" in log.read_text(), 30, "the warning")
+        assert "Serving http://127.0.0.1:8080 " in log.read_text()
+        assert own_url.remembered(state) is None

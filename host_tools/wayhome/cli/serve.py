@@ -82,7 +82,8 @@ def serve(
     logging.getLogger("alembic").setLevel(logging.WARNING)
     directory = (state or default_state_directory(os.environ, os.getuid())).absolute()
     kept = own_url.remembered(directory)
-    chosen = (url or kept or own_url.guessed()).rstrip("/")
+    guess = None if url or kept else own_url.guessed()
+    chosen = (url or kept or guess or "").rstrip("/")
     port = parse_url(chosen).port
     settings = ServeSettings(
         state=directory,
@@ -100,9 +101,14 @@ def serve(
     )
 
     def started(service: Service) -> None:
-        own_url.remember(settings.state, settings.url)
+        alone = guess is not None and own_url.serves_this_machine_alone(guess)
+        if not alone:
+            own_url.remember(settings.state, settings.url)
         _tell(service.made, settings.state, settings.url)
-        if url is None and kept is None:
+        if alone:
+            # not kept: the next start may find a network
+            print("No network was found: that URL serves this machine alone. Name a better one with --url.")
+        elif guess is not None:
             print(
                 "That URL is a guess, good within this network; clients keep it, so name a better one now with --url."
             )
