@@ -226,6 +226,25 @@ def test_dns_is_replaced_whole():
     assert made.dns == {}
 
 
+def test_a_published_device_is_found_by_its_name_in_the_dns_records():
+    netmap = Netmap()
+    records = [
+        {"Name": "nas.tail.example", "Value": "fd7a:115c:a1e0::9"},
+        {"Name": "NAS.tail.example.", "Value": "100.64.0.9"},
+        {"Name": "printer.tail.example", "Value": "no address"},
+    ]
+    netmap.apply(first(DNSConfig={"ExtraRecords": records}))
+    assert netmap.published_ipv4("nas") == netmap.published_ipv4("Nas.tail.example.") == bytes((100, 64, 0, 9))
+    assert netmap.published_ipv4("printer") is None and netmap.published_ipv4("tail") is None
+
+
+def test_dns_records_of_wrong_types_name_nothing():
+    for records in (None, "nas", {"nas": 1}, [None, 3, [], {}, {"Name": 1, "Value": 2}, {"Name": "nas"}]):
+        netmap = Netmap()
+        netmap.apply(first(DNSConfig={"ExtraRecords": records}))
+        assert netmap.published_ipv4("nas") is None
+
+
 def test_profiles_are_merged_and_never_removed():
     made = started()
     made.apply({"UserProfiles": [{"ID": 8, "LoginName": "ben"}]})

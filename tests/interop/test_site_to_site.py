@@ -106,6 +106,8 @@ def test_a_published_device_answers_at_its_own_address_and_a_withdrawn_one_no_mo
     published = sites.coordinator.ask("publish", "nas", "--via", "home", NAS)
     url = f"http://{published['addresses'][0]}/"
     wait_until(lambda: get(sites.far.host, url, 2).startswith("hello from nas"), 20, "the published NAS")
+    answers = sites.far.ctl("ping", "nas")["answers"]
+    assert answers and answers[0]["path"] == "tunnel" and answers[0]["address"] == published["addresses"][0]
     sites.coordinator.ask("unpublish", "nas")
     wait_until(lambda: not get(sites.far.host, url, 2), 20, "the NAS to be gone")
 

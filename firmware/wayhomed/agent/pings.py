@@ -32,6 +32,9 @@ class Pings:
         for peer in self._peers_in_order():
             if wanted in (peer.name.lower().rstrip("."), peer.name.lower().split(".")[0]) and peer.addresses:
                 return peer.addresses[0][0], peer
+        ip = self._board.netmap.published_ipv4(wanted)
+        if ip is not None:
+            return ip, None
         try:
             ip = address.ip_from_text(target)
         except BadWire:

@@ -23,6 +23,7 @@ from wayhomed.core.map_response import (
 )
 from wayhomed.core.node import Node, patch_node, read_node
 from wayhomed.port import const
+from wayhomed.wire import address
 from wayhomed.wire.errors import BadWire
 
 MAX_FILTERS = const(64)  # chosen by us
@@ -86,6 +87,28 @@ class Netmap:
         for peer in self.peers.values():
             if peer.key == node_key:
                 return peer
+        return None
+
+    def published_ipv4(self, name: str):
+        """Return the IPv4 address (4 bytes) of a published device by its name, or by that name's first label, or None.
+
+        Viewers know published devices by DNSConfig.ExtraRecords alone (control.md, appendix). The DNSConfig is kept as
+        it came, so what is not as it should be is passed over here.
+        """
+        wanted = name.lower().rstrip(".")
+        records = self.dns.get("ExtraRecords")
+        for record in records if isinstance(records, list) else ():
+            known, value = (record.get("Name"), record.get("Value")) if isinstance(record, dict) else (None, None)
+            if not isinstance(known, str) or not isinstance(value, str):
+                continue
+            known = known.lower().rstrip(".")
+            if wanted in (known, known.split(".")[0]):
+                try:
+                    ip = address.ip_from_text(value)
+                except BadWire:
+                    continue
+                if len(ip) == 4:
+                    return ip
         return None
 
     def filter_rules(self) -> list:
