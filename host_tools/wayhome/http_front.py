@@ -127,6 +127,11 @@ class Front:
         """How many open connections have not proven who they are."""
         return len(self._strangers)
 
+    @property
+    def ended(self) -> int:
+        """How many connections have come and gone."""
+        return self.counters.connections - len(self.open)
+
     def close(self) -> None:
         """End every connection at once. Upgraded ones that want to say goodbye do so before this is called."""
         for connection in list(self.open):

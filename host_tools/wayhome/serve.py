@@ -27,7 +27,7 @@ from .derp_map import OtherRelay, RelayPlace, derp_map
 from .errors import HostError
 from .http_front import Front, FrontLimits, UpgradeHandler, make_front
 from .key_file import load_or_make_key
-from .process_limits import keep_large_buffers_apart, raise_file_limit, within_file_limit
+from .process_limits import give_back_memory_after_crowds, raise_file_limit, within_file_limit
 from .relay import certificate
 from .relay import pages as relay_pages
 from .relay.service import UPGRADES as RELAY_UPGRADES
@@ -136,7 +136,6 @@ class Service:
     async def _start(self) -> None:
         settings, state = self.settings, self.settings.state
         self._file_limit = raise_file_limit()
-        keep_large_buffers_apart()
         _make_state_directory(state)
         noise_private, made = load_or_make_key(state / "noise.key", secrets.token_bytes)
         if made:
@@ -157,6 +156,11 @@ class Service:
         admin: AdminApi = await start_admin_api(self.registry, state / SOCKET_NAME, self.status)
         self._undo.append(admin.close)
         self.coordinator.start()
+        giving_back = asyncio.create_task(give_back_memory_after_crowds(self._connections_ended))
+        self._undo.append(giving_back.cancel)
+
+    def _connections_ended(self) -> int:
+        return sum(front.ended for front in self.fronts)
 
     def status(self) -> dict[str, Any]:
         """What `wayhome status` adds to the registry's facts."""

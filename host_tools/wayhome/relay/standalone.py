@@ -17,7 +17,7 @@ from ..derp_map import OtherRelay, RelayPlace, other_relay_text
 from ..errors import HostError
 from ..http_front import FrontLimits, make_front
 from ..key_file import load_or_make_key
-from ..process_limits import keep_large_buffers_apart, raise_file_limit, within_file_limit
+from ..process_limits import give_back_memory_after_crowds, raise_file_limit, within_file_limit
 from . import certificate, pages
 from .admission import AllowedKeys, AnyOf, AskedCoordinator, Door, Everybody, turn_out_the_refused
 from .service import UPGRADES, Relay
@@ -181,9 +181,10 @@ class StandaloneRelay:
         self._undo.append(runner.cleanup)
         assert runner.server is not None
         limits = within_file_limit(FrontLimits(), raise_file_limit())
-        keep_large_buffers_apart()
         front = make_front(runner.server, dict.fromkeys(UPGRADES, self.relay.upgrade), limits)
         self._undo.append(front.close)
+        giving_back = asyncio.create_task(give_back_memory_after_crowds(lambda: front.ended))
+        self._undo.append(giving_back.cancel)
         for host, port in self._options.listen:
             try:
                 server = await asyncio.get_running_loop().create_server(
