@@ -216,6 +216,15 @@ async def test_down_ends_when_the_machine_is_as_it_was(tmp_path):
         assert not w.data_plane.standing
 
 
+async def test_a_new_tunnel_comes_with_a_new_disco_key_so_that_peers_begin_their_sessions_anew(tmp_path):
+    async with served(tmp_path) as w:
+        await w.joined()
+        before = w.coordinator.polls[-1]["DiscoKey"]
+        assert (await ctl(w, "down"))[0] == 0
+        assert (await ctl(w, "up"))[0] == 0
+        await until(lambda: w.coordinator.polls[-1]["DiscoKey"] != before)
+
+
 async def test_status_and_routes_show_peers(tmp_path):
     async with served(tmp_path) as w:
         nas = Peer(2, "router")
