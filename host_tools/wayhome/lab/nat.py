@@ -34,7 +34,7 @@ class Ports(Enum):
     """How the outside port follows from the inside one (RFC 4787 section 4.2)."""
 
     PRESERVED = "preserved"  # the same number, unless another inside host has it already
-    HASHED = "hashed"  # another number, always the same for an inside address and port
+    ASSIGNED = "assigned"  # another number, the same as long as the mapping lives
     RANDOM = "random"
 
 
@@ -62,21 +62,21 @@ KINDS = {
         NatKind("port-restricted", _INDEPENDENT, _BY_ENDPOINT, Ports.PRESERVED, "known endpoints may answer"),
         NatKind("symmetric", _BY_ENDPOINT, _BY_ENDPOINT, Ports.RANDOM, "a new port a destination", remembers=False),
         # RFC 6888 REQ-1 asks a carrier for endpoint-independent mapping; with many customers no port can be kept.
-        NatKind("carrier", _INDEPENDENT, _BY_ENDPOINT, Ports.HASHED, "a carrier's NAT", filters_ipv6=False),
+        NatKind("carrier", _INDEPENDENT, _BY_ENDPOINT, Ports.ASSIGNED, "a carrier's NAT", filters_ipv6=False),
         NatKind(
             "carrier-open",
             _INDEPENDENT,
             _INDEPENDENT,
-            Ports.HASHED,
+            Ports.ASSIGNED,
             "a carrier's NAT, anybody may answer",
             filters_ipv6=False,
         ),
     )
 }
 
-# Where hashed ports begin, and how many there are. Below them lie the ports that people give to services.
-_HASHED_FIRST = 20_000
-_HASHED_COUNT = 8192
+# Where assigned ports begin, and how many there are. Below them lie the ports that people give to services.
+_ASSIGNED_FIRST = 20_000
+_ASSIGNED_COUNT = 8192
 # Inside endpoints that a NAT remembers at once; far more than a lab's hosts open.
 _TABLE_SIZE = 65_535
 
@@ -156,11 +156,11 @@ def _switch_rules(udp_blocked: bool, to: str | None = None) -> list[str]:
 
 # Spelled out in every rule: nft wants to see it beside each use of a port.
 _UDP = "meta nfproto ipv4 meta l4proto udp"
-# The same inside endpoint always gets the same outside port, another number than its own.
-# The map turns the hash, a mere integer, into a port: nft 1.1 wants the type, 1.0 takes either.
-_HASHED = (
-    f"jhash ip saddr . udp sport mod {_HASHED_COUNT} seed 0x1 map "
-    f"{{ {', '.join(f'{bucket} : {_HASHED_FIRST + bucket}' for bucket in range(_HASHED_COUNT))} }}"
+# A new inside endpoint gets the next port, so that no two ever share one; `outside_port` then remembers it. The map
+# turns the number, a mere integer, into a port: nft 1.1 wants the type, 1.0 takes either.
+_ASSIGNED = (
+    f"numgen inc mod {_ASSIGNED_COUNT} map "
+    f"{{ {', '.join(f'{number} : {_ASSIGNED_FIRST + number}' for number in range(_ASSIGNED_COUNT))} }}"
 )
 # Ours, but not the address by which the LAN knows us: that one is for our own services.
 _NOT_ITS_GATEWAY = "fib daddr type local fib daddr . iif type != local"
@@ -185,7 +185,7 @@ def _nat_chains(kind: NatKind, uplink: str, hairpin: bool, udp_timeout_s: int) -
         udp_out = [f"{_UDP} masquerade to :ip saddr . udp sport map @outside_port"]
         if kind.ports is Ports.PRESERVED:
             udp_out.append(f"{_UDP} udp sport != @taken masquerade to :udp sport")
-        udp_out.append(f"{_UDP} masquerade to :{_HASHED}")
+        udp_out.append(f"{_UDP} masquerade to :{_ASSIGNED}")
         learn += [
             f"{outgoing} update @inside_of {{ ct reply proto-dst : ct original ip saddr . ct original proto-src }}",
             f"{outgoing} update @outside_port {{ ct original ip saddr . ct original proto-src : ct reply proto-dst }}",
