@@ -98,6 +98,20 @@ def bench_list(c: Context) -> None:
     _exit_with(subprocess.run([PYTHON, "-m", "wayhome.bench", "--list"], cwd=ROOT, check=False).returncode)
 
 
+@task(
+    iterable=["modules"],
+    help={
+        "modules": "only this module of wire/; may be given more than once",
+        "jobs": "how many mutants are tried side by side",
+    },
+)
+def mutation(c: Context, modules: list[str], jobs: int = 2) -> None:
+    """Take away each check of wire/ in turn and name those that no test misses. Example: ./inv mutation -m derp"""
+    del c
+    words = [PYTHON, str(ROOT / "tests/mutation/run.py"), *modules, "--jobs", str(jobs)]
+    _exit_with(subprocess.run(words, cwd=ROOT, check=False).returncode)
+
+
 @task
 def lint(c: Context) -> None:
     """Check style, types and the arrows between folders, as the tests do."""

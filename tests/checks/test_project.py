@@ -99,6 +99,13 @@ def test_no_file_names_a_registry_or_a_path_of_somebodys_machine():
     assert not found
 
 
+def test_every_task_that_the_docs_name_is_there():
+    documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    named = {name for path in documents for name in re.findall(r"\./inv ([a-z]+)", path.read_text())} | {"mutation"}
+    listed = run(str(Path(sys.executable).parent / "inv"), "--list").stdout
+    assert not [name for name in sorted(named) if not re.search(rf"^  {name}\b", listed, re.MULTILINE)]
+
+
 def test_every_folder_of_code_opens_with_what_it_is_for():
     for package in [*(ROOT / "firmware").rglob("__init__.py"), *(ROOT / "host_tools").rglob("__init__.py")]:
         text = package.read_text()
