@@ -8,10 +8,10 @@ from pathlib import Path
 PERIOD = 1 << 30
 
 
-def test_milliseconds_go_on_growing_when_ticks_wrap(monkeypatch):
+def test_the_clocks_go_on_growing_when_ticks_wrap(monkeypatch):
     ticks = {"now": PERIOD - 10}
     time = types.ModuleType("time")
-    time.ticks_ms = lambda: ticks["now"]
+    time.ticks_ms = time.ticks_us = lambda: ticks["now"]
     time.ticks_diff = lambda a, b: (a - b + PERIOD // 2) % PERIOD - PERIOD // 2
     micropython = types.ModuleType("micropython")
     micropython.const = lambda value: value
@@ -26,3 +26,8 @@ def test_milliseconds_go_on_growing_when_ticks_wrap(monkeypatch):
     assert clock.monotonic_ms() == 15
     ticks["now"] = PERIOD // 3
     assert clock.monotonic_ms() == PERIOD // 3 + 10
+    before_us = clock.monotonic_us()
+    ticks["now"] = 2 * PERIOD // 3
+    clock.monotonic_us()
+    ticks["now"] = PERIOD // 3 - 5
+    assert clock.monotonic_us() - before_us == PERIOD - 5

@@ -9,8 +9,8 @@ import sys
 MICROPYTHON = sys.implementation.name == "micropython"
 
 if MICROPYTHON:
-    from .micropython import const, monotonic_ms, random_bytes
+    from .micropython import const, monotonic_ms, monotonic_us, random_bytes
 else:
-    from .cpython import const, monotonic_ms, random_bytes
+    from .cpython import const, monotonic_ms, monotonic_us, random_bytes
 
-__all__ = ["MICROPYTHON", "const", "monotonic_ms", "random_bytes"]
+__all__ = ["MICROPYTHON", "const", "monotonic_ms", "monotonic_us", "random_bytes"]

@@ -3,7 +3,7 @@
 import time
 from os import urandom as random_bytes
 
-__all__ = ["const", "monotonic_ms", "random_bytes"]
+__all__ = ["const", "monotonic_ms", "monotonic_us", "random_bytes"]
 
 
 def const(value):
@@ -14,3 +14,8 @@ def const(value):
 def monotonic_ms() -> int:
     """Milliseconds that only grow, from an arbitrary start."""
     return time.monotonic_ns() // 1_000_000
+
+
+def monotonic_us() -> int:
+    """Microseconds that only grow: for round trips that a person reads."""
+    return time.monotonic_ns() // 1_000
