@@ -5,6 +5,7 @@ from wayhomed.wire import address
 # Fixed by the protocol
 _MESH4 = (b"\x64\x40\x00\x00", 10)  # 100.64.0.0/10
 _MESH6 = (b"\xfd\x7a\x11\x5c\xa1\xe0" + bytes(10), 48)
+_MAPPED4 = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96: an IPv4 address that was not unmapped
 _CHROME4 = (b"\x64\x73\x5c\x00", 23)  # 100.115.92.0/23 is not the mesh's
 _SERVICE = (b"\x64\x64\x64\x64", b"\xfd\x7a\x11\x5c\xa1\xe0" + bytes(9) + b"\x53")  # the client's own resolver
 _VIA6 = (b"\xfd\x7a\x11\x5c\xa1\xe0\x0b\x1a" + bytes(8), 64)  # 4via6: subnets of IPv4 written as IPv6
@@ -35,6 +36,26 @@ def is_mesh_address(prefix: tuple) -> bool:
     if len(ip) == 4:
         return address.contains(_MESH4, ip) and not address.contains(_CHROME4, ip)
     return address.contains(_MESH6, ip) and not address.contains(_VIA6, ip)
+
+
+def is_no_host(ip: bytes) -> bool:
+    """Tell whether nobody beyond this link can be at an address: unspecified, loopback, link-local, multicast..."""
+    if ip == bytes(16) or ip[:12] == _MAPPED4:
+        return True
+    for never in _NEVER:
+        if address.contains(never, ip):
+            return True
+    return False
+
+
+def is_shared_space(ip: bytes) -> bool:
+    """Tell whether an address is of 100.64/10, which carriers use inside and the mesh borrows (RFC 6598)."""
+    return address.contains(_MESH4, ip)
+
+
+def is_mesh6(ip: bytes) -> bool:
+    """Tell whether an address is of the mesh's own IPv6 range, which nobody else uses."""
+    return address.contains(_MESH6, ip)
 
 
 def is_private(prefix: tuple) -> bool:
