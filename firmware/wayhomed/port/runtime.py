@@ -27,6 +27,7 @@ __all__ = [
     "wall_clock_s",
     "write_file",
     "write_stderr",
+    "write_stdout",
 ]
 
 SystemLog = _backend.SystemLog
@@ -39,6 +40,7 @@ remove_file = _backend.remove_file
 user_id = _backend.user_id
 wall_clock_s = _backend.wall_clock_s
 write_stderr = _backend.write_stderr
+write_stdout = _backend.write_stdout
 
 
 def python_name() -> str:

@@ -73,6 +73,14 @@ def write_stderr(text: str) -> None:
     sys.stderr.flush()
 
 
+def write_stdout(text: str) -> None:
+    """Write at once, as UTF-8. Raises OSError, EPIPE (32) when nobody reads any more."""
+    # Past Python's own buffer: what is left there after EPIPE would make a second error when the process ends.
+    rest = text.encode(errors="backslashreplace")
+    while rest:
+        rest = rest[os.write(1, rest) :]
+
+
 def on_stop_signals(callback) -> None:
     """Call `callback` (no arguments) from the event loop at SIGTERM and SIGINT instead of dying of them."""
     loop = asyncio.get_running_loop()

@@ -101,6 +101,11 @@ def write_stderr(text: str) -> None:
     sys.stderr.write(text)
 
 
+def write_stdout(text: str) -> None:
+    """Write at once."""
+    sys.stdout.write(text)
+
+
 def on_stop_signals(callback) -> None:
     """Not offered yet: the daemon itself runs under CPython (signalfd comes with the sockets' MicroPython half)."""
     raise NotImplementedError("signals under MicroPython")

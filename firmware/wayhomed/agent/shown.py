@@ -1,0 +1,249 @@
+"""What wayhomectl prints: the local API's answers as lines for people.
+
+Pure: results in, lines out, so that both Pythons' tests can look at them. Every text may come from a stranger and
+leaves here visible (agent/visible_text).
+"""
+
+from wayhomed.port import const
+
+from .visible_text import visible
+
+_WIDTH = const(100)  # chosen by us: a terminal of today, or half a screen
+_NOT_CONNECTED = " (not connected)"
+
+
+def summary(result: dict) -> list:
+    """Return the lines for this machine, its coordinator and relay, and what is wrong."""
+    own, relay = result["self"], result["relay"]
+    rows = [
+        ["state", result["state"] + ("" if result["up"] or result["state"] == "stopped" else " (no packets flow yet)")]
+    ]
+    if own:
+        rows.append(["name", own["name"]])
+        rows.append(["addresses", ", ".join(own["addresses"])])
+    rows.append(["coordinator", (result["coordinator"]["url"] or "none") + _connected(result["coordinator"])])
+    rows.append(["relay", (relay["code"] or "none") + _connected(relay)])
+    if result["auth_url"]:
+        rows.append(["to let it in", result["auth_url"]])
+    for problem in result["problems"]:
+        rows.append(["problem", problem])
+    refused = len(result["tunnel"].get("refused", []))
+    if refused:
+        rows.append(["refused", "%d of the netmap's addresses and routes; why: wayhomectl routes" % refused])
+    return _table(rows)
+
+
+def status(result: dict) -> list:
+    """Return the summary, and a table of the peers; what is longer than a column stands below its peer."""
+    lines = summary(result)
+    if not result["peers"]:
+        return lines
+    rows = [["PEER", "ADDRESS", "ONLINE", "PATH", "FOR", "SENT", "RECEIVED"]]
+    below = [[]]
+    for peer in result["peers"]:
+        online = {True: "yes", False: "no"}.get(peer["online"], "?")
+        rows.append(
+            [
+                peer["name"],
+                peer["addresses"][0] if peer["addresses"] else "",
+                "expired" if peer["expired"] else online,
+                _short_path(peer),
+                span(peer["since_s"]),
+                _size(peer.get("sent_bytes")),
+                _size(peer.get("received_bytes")),
+            ]
+        )
+        notes = []
+        if _endpoint_is_long(peer):
+            notes.append("direct by " + peer["endpoint"])
+        if peer["routes"]:
+            notes.append("routes: " + ", ".join(peer["routes"]))
+        if peer["why"] and peer["reason"] != "idle":
+            notes.append("not direct: " + peer["why"])
+        below.append(notes)
+    lines.append("")
+    for index, line in enumerate(_table(rows)):
+        lines.append(line)
+        for note in below[index]:
+            lines += ["  " + part for part in _wrapped(visible(note), _WIDTH - 2)]
+    return lines
+
+
+def _short_path(peer: dict) -> str:
+    text = "direct" if _endpoint_is_long(peer) else peer["path"]
+    if peer["latency_ms"] is not None:
+        text += ", %d ms" % peer["latency_ms"]
+    return text + (", idle" if peer["reason"] == "idle" and peer["path"] != "none" else "")
+
+
+def _endpoint_is_long(peer: dict) -> bool:
+    # IPv6: its text alone may have 47 characters, and the table is to fit into 100
+    return peer["endpoint"].startswith("[")
+
+
+def routes(result: dict) -> list:
+    rows = [["ROUTE", "WHERE", "STATE"]]
+    refused = {(entry["node"], entry["prefix"]): entry["reason"] for entry in result["refused"]}
+    for route in result["advertised"]:
+        rows.append([route["prefix"], "here", "approved" if route["approved"] else "waits for approval"])
+    for device in result["published"]:
+        rows.append([device["address"], "here", "published: %s, %s" % (device["name"], device["target"])])
+    for route in result["peers"]:
+        reason = refused.pop((route["via"], route["prefix"]), "")
+        rows.append([route["prefix"], route["via"], _route_state(route, reason, result["accepting"])])
+    for (node, prefix), reason in refused.items():
+        rows.append([prefix, node, "refused: " + reason])
+    if len(rows) == 1:
+        return _table(rows) + ["none; offer one with: wayhomectl up --advertise-routes 192.168.1.0/24"]
+    return _table(rows)
+
+
+def _route_state(route: dict, reason: str, accepting: bool) -> str:
+    if route["used"]:
+        return "in use"
+    if reason:
+        return "refused: " + reason
+    if route["prefix"] in ("0.0.0.0/0", "::/0"):
+        return "not used: an exit node, which nobody chose"
+    return "not used" if accepting else "not used: see up --accept-routes"
+
+
+def netcheck(result: dict) -> list:
+    """Return what the network lets through, in words; the relays; what the others are told."""
+    rows = [
+        ["UDP over IPv4", _udp(result["udp"]["ipv4"])],
+        ["UDP over IPv6", _udp(result["udp"]["ipv6"])],
+    ]
+    for endpoint in result["outside"]:
+        rows.append(["seen outside as", endpoint])
+    for number, sentence in enumerate(result["words"]):
+        for line in _wrapped(sentence, _WIDTH - len("seen outside as  ")):
+            rows.append(["" if number or line[0] == " " else "this network", line])
+    lines = _table(rows) + [""]
+    if result["relays"]:
+        rows = [["RELAY", "NAME", "IPv4", "IPv6", ""]]
+        for relay in result["relays"]:
+            home = "home" + ("" if relay["connected"] else _NOT_CONNECTED) if relay["home"] else ""
+            latency = relay["latency_ms"]
+            rows.append([relay["code"], relay["name"], _latency(latency["ipv4"]), _latency(latency["ipv6"]), home])
+        lines += _table(rows)
+    else:
+        lines.append("no relay is known; the coordinator names them: wayhomectl status")
+    lines.append("")
+    if not result["endpoints"]:
+        return lines + ["the other nodes are told no address of this machine"]
+    rows = [["TOLD TO THE OTHERS", "FROM"]]
+    for endpoint in result["endpoints"]:
+        rows.append([endpoint["endpoint"], endpoint["from"]])
+    return lines + _table(rows)
+
+
+def _udp(family: dict) -> str:
+    asked = family["asked"]
+    if not asked:
+        return "not known: no relay has such an address"
+    if family["answered"]:
+        return "gets out: %d of %d servers answered" % (family["answered"], asked)
+    if family["unreachable"] == asked:
+        return "does not get out: this machine has no way to such addresses"
+    return "does not get out: none of %d servers answered" % asked
+
+
+def _latency(latency_ms) -> str:
+    return "-" if latency_ms is None else "%d ms" % latency_ms
+
+
+def answer(result: dict) -> str:
+    """Return one answer to a ping."""
+    text = "%s (%s) %s: %.1f ms" % (result["name"], result["address"], _by(result["path"]), result["latency_ms"])
+    return visible(text)
+
+
+def changes(before: dict, after: dict, elapsed_s: float) -> list:
+    """Return a text for each thing that changed from one status to a later one, elapsed_s seconds apart."""
+    texts = []
+    if before["state"] != after["state"]:
+        texts.append("this machine: %s (was %s)" % (after["state"], before["state"]))
+    if before["coordinator"]["connected"] != after["coordinator"]["connected"]:
+        texts.append("coordinator:" + _connected(after["coordinator"]).replace("(", "").replace(")", ""))
+    old, new = before["relay"], after["relay"]
+    if (old["code"], old["connected"]) != (new["code"], new["connected"]):
+        texts.append("relay " + (new["code"] or "none") + ":" + _connected(new).replace("(", "").replace(")", ""))
+    texts += ["problem: " + problem for problem in after["problems"] if problem not in before["problems"]]
+    texts += ["no longer: " + problem for problem in before["problems"] if problem not in after["problems"]]
+    known = {peer["id"]: peer for peer in before["peers"]}
+    for peer in after["peers"]:
+        if peer["id"] not in known:
+            texts.append("%s: new, %s" % (peer["name"], _by(peer["path"])))
+            continue
+        texts += ["%s: %s" % (peer["name"], text) for text in _peer_changes(known.pop(peer["id"]), peer, elapsed_s)]
+    texts += ["%s: gone" % peer["name"] for peer in known.values()]
+    return [visible(text) for text in texts]
+
+
+def _peer_changes(before: dict, after: dict, elapsed_s: float) -> list:
+    texts = []
+    if before["expired"] != after["expired"]:
+        texts.append("its key has expired" if after["expired"] else "its key is valid again")
+    if before["online"] != after["online"] and after["online"] is not None:
+        texts.append("online" if after["online"] else "offline")
+    why = ": " + after["why"] if after["why"] else ""
+    if before["path"] != after["path"]:
+        was = "(was %s for %s)" % (before["path"], span(before["since_s"] + elapsed_s))
+        texts.append("%s %s%s" % (_by(after["path"]), was, why))
+    elif before["reason"] != after["reason"] and why:
+        texts.append(_by(after["path"]) + why)
+    return texts
+
+
+def _by(path: str) -> str:
+    """Return a path as it stands in a sentence."""
+    if path.startswith("direct "):
+        return "direct by " + path[7:]
+    return {"none": "by no path", "tunnel": "through the tunnel"}.get(path, "by " + path)
+
+
+def span(seconds) -> str:
+    """Return a duration in the one unit that says most of it, "" for None."""
+    if seconds is None:
+        return ""
+    seconds = int(seconds)
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return "%d %s" % (seconds // length, unit)
+    return "%d s" % seconds
+
+
+def _connected(part: dict) -> str:
+    return " (connected)" if part["connected"] else _NOT_CONNECTED
+
+
+def _size(count) -> str:
+    if count is None:
+        return ""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 10_000 or unit == "GB":
+            return "%d %s" % (count, unit)
+        count //= 1000
+    return ""
+
+
+def _wrapped(text: str, width: int) -> list:
+    """Return the text in lines of at most `width`, broken at spaces; those after the first are set in by two."""
+    lines, line = [], ""
+    for word in text.split(" "):
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = "  " + word
+        else:
+            line = line + " " + word if line else word
+    return lines + [line] if line else lines
+
+
+def _table(rows: list) -> list:
+    rows = [[visible(text) for text in row] for row in rows]
+    widths = [max([len(row[column]) for row in rows]) for column in range(len(rows[0]))]
+    return [
+        "  ".join([text + " " * (widths[column] - len(text)) for column, text in enumerate(row)]).rstrip()
+        for row in rows
+    ]
