@@ -11,15 +11,19 @@ import asyncio
 
 from wayhomed.core import dataplane as planning
 from wayhomed.port import const, packets
+from wayhomed.port.runtime import wall_clock_s
+from wayhomed.port.tasks import run_all, sleep_ms
 from wayhomed.wire import address
 
 from . import facts, link, netlink, routes
 from .errors import DataPlaneError
-from .firewall import COUNTERS, TABLE, delete_table, is_interface_name, ruleset
+from .firewall import COUNTERS, TABLE, delete_table, held_changes, held_elements, is_interface_name, ruleset
+from .held import HeldPort
 from .nftables import Nftables
 from .proxy import MAX_INDEX, Proxy, address_of
+from .shared_port import SharedPort
 from .sysctl import FORWARD4, FORWARD6, Sysctls
-from .wireguard import UserspaceWireGuard, changes_between, remove_leftover
+from .wireguard import PeerChange, UserspaceWireGuard, changes_between, remove_leftover
 
 MTU_BYTES = const(1280)
 _ICMP = const(1)
@@ -29,6 +33,11 @@ _EPERM = const(1)
 _EACCES = const(13)
 _GONE_TRIES = const(100)
 _GONE_S = 0.02
+_EAFNOSUPPORT = const(97)
+# A WireGuard session carries data for 180 s (whitepaper section 6.1, Reject-After-Time); the lost initiation of its
+# successor is sent again within 5 s. So a session younger than this lasts until then, and 5 s more.
+_SESSION_S = const(170)
+_MEND_MS = const(50)  # at most so often is a peer's endpoint set back after packets that the relay brought
 
 
 def check_rights() -> None:
@@ -54,9 +63,11 @@ class Settings:
 
 
 class DataPlane:
-    """One tunnel interface with all that belongs to it. Its methods are called one after the other, never at once.
+    """One tunnel interface with all that belongs to it. Every failure of the machine is a DataPlaneError.
 
-    Every failure of the machine is a DataPlaneError.
+    start, clean_up, apply, set_private_key, status and stop are called one after the other, never at once. Between
+    start() and stop() the others may be called at any time, also while one of these has not returned.
+    shared_port: the SharedPort, between start() and stop().
     """
 
     def __init__(self, settings: Settings):
@@ -72,6 +83,9 @@ class DataPlane:
         self._kernel: netlink.Netlink = None  # type: ignore[assignment]
         self._nftables: Nftables = None  # type: ignore[assignment]
         self._proxy: Proxy = None  # type: ignore[assignment]
+        self._sources: routes.SourceAddresses = None  # type: ignore[assignment]
+        self._held_port: HeldPort = None  # type: ignore[assignment]
+        self.shared_port: SharedPort = None  # type: ignore[assignment]
         self._wireguard: UserspaceWireGuard = None  # type: ignore[assignment]
         self._index = 0
         self._ruleset = ""
@@ -80,6 +94,13 @@ class DataPlane:
         self._peers_known = True  # False: a change failed, WireGuard must be asked
         self._indices: dict = {}  # {public key: proxy index}
         self._keys: dict = {}  # the other way round
+        self._direct: dict = {}  # {public key: endpoint} of the peers that are not relayed
+        self._held: dict = {}  # {endpoint: public key}
+        self._held_before: dict = {}  # what left it last: packets of these may still be on their way
+        self._held_packets = 0
+        self._one_change = asyncio.Lock()  # of WireGuard's peers
+        self._astray: set = set()  # direct peers that WireGuard may have taken for relayed ones
+        self._some_astray = asyncio.Event()
 
     async def start(self, private_key: bytes) -> None:
         """Bring the interface up, with nothing on it and everything closed."""
@@ -89,7 +110,11 @@ class DataPlane:
             leftover = await self._remove_leftovers()
             self._load_ruleset(planning.Firewall())
             await self._wait_for_port(_GONE_TRIES if leftover else 1)
-            self._proxy = Proxy(self._settings.port)
+            self._sources = routes.SourceAddresses(self._kernel)
+            self._proxy = Proxy(self._settings.port, self._sources)
+            self._held_port = HeldPort((self._settings.port, self._proxy.port))
+            self._load_ruleset(planning.Firewall())
+            self.shared_port = SharedPort(self._settings.port, routes.BYPASS_MARK, self._sources)
             self._wireguard = UserspaceWireGuard(self._settings.wireguard_go)
             await self._wireguard.start(self._settings.interface)
             await self._wireguard.set_device(private_key, self._settings.port, routes.BYPASS_MARK)
@@ -165,7 +190,10 @@ class DataPlane:
                 "sent_bytes": peer.sent_bytes,
                 "handshake_s": peer.handshake_s,
                 "allowed_ips": [address.prefix_text(prefix) for prefix in sorted(peer.allowed)],
-                "relayed": peer.endpoint is not None and peer.endpoint[0][:2] == address_of(1)[:2],
+                "relayed": _is_proxy(peer.endpoint),
+                "endpoint": None
+                if peer.endpoint is None or _is_proxy(peer.endpoint)
+                else address.endpoint_text(peer.endpoint),
             }
         return {
             "interface": self._settings.interface,
@@ -191,6 +219,7 @@ class DataPlane:
                 "received": self._proxy.received,
                 "injected": self._proxy.injected,
                 "refused": self._proxy.refused,
+                "held": self._held_packets,
             },
         }
 
@@ -212,12 +241,174 @@ class DataPlane:
             index, datagram = await self._proxy.receive()
             key = self._keys.get(index)
             if key is not None:
+                if key in self._direct:
+                    self._went_astray(key)
                 return key, datagram
 
     def inject(self, public_key: bytes, datagram: bytes) -> bool:
-        """Hand WireGuard a datagram that a relay brought from a peer; return False if it is refused or no such peer."""
+        """Hand WireGuard a datagram that a relay brought from a peer; return False if it is refused or no such peer.
+
+        A direct peer stays one: WireGuard either sees its endpoint as the source, or is told it again afterwards; what
+        it has for the peer in between goes by the relay.
+        """
         index = self._indices.get(public_key)
-        return index is not None and self._proxy.inject(index, datagram)
+        if index is None:
+            return False
+        endpoint = self._direct.get(public_key)
+        if endpoint is not None:
+            if self._wireguard.takes_fake_source:
+                try:
+                    return self._proxy.inject_from(endpoint, datagram)
+                except OSError:
+                    pass  # no way leads there now
+            self._went_astray(public_key)
+        return self._proxy.inject(index, datagram)
+
+    async def set_paths(self, changes: list) -> None:
+        """Set which way WireGuard's packets for peers go: (public key, (ip, port) or None for the relay, renew) each.
+
+        renew: the peer has lost its session, the next packet begins a handshake at once. That is done as well for a
+        direct peer that falls back to the relay without a session that lasts: an initiation may be lost on its dead
+        path, and WireGuard would send none for 5 s. Peers that are not there yet get their way when apply() adds them.
+        """
+        async with self._one_change:
+            now_s = wall_clock_s()
+            sessions = {}
+            for key, endpoint, renew in changes:
+                if endpoint is None and not renew and key in self._direct and key in self._peers:
+                    sessions = await self._sessions()
+                    break
+            steps = []
+            for key, endpoint, renew in changes:
+                was_direct = self._direct.pop(key, None) is not None
+                if endpoint is not None:
+                    self._direct[key] = endpoint
+                if key not in self._peers:
+                    continue
+                if endpoint is None and was_direct:
+                    renew = renew or not 0 <= now_s - sessions.get(key, 0) < _SESSION_S
+                steps.extend(self._path_steps(key, renew))
+            await self._change_peers(steps)
+
+    async def _sessions(self) -> dict:
+        """Return {public key: when its session began}, in seconds since 1970, 0 for none."""
+        device = await self._device()
+        return {key: device.peers[key].handshake_s for key in device.peers}
+
+    def _path_steps(self, key: bytes, renew: bool) -> list:
+        """Return the PeerChanges that set a peer's endpoint."""
+        steps = []
+        if renew:
+            removal = PeerChange(key)
+            removal.remove = True
+            steps.append(removal)
+        change = PeerChange(key)
+        change.endpoint = self._direct.get(key) or self._proxy_endpoint(key)
+        if renew:
+            change.allowed = sorted(self._peers[key])
+        else:
+            change.update_only = True
+        steps.append(change)
+        return steps
+
+    def _proxy_endpoint(self, key: bytes) -> tuple:
+        return address_of(self._indices[key]), self._proxy.port
+
+    async def _change_peers(self, steps: list) -> None:
+        """Have WireGuard take these steps, which leave every peer's prefixes as they were."""
+        known = self._peers_known
+        self._peers_known = False  # until WireGuard has said yes to all of it
+        await self._wireguard.set_peers(steps)
+        self._peers_known = known
+
+    def hold(self, endpoints: dict) -> None:
+        """Let WireGuard have no packet from these endpoints but through us, as their peer's: {(ip, port): public key}.
+
+        All others are let go. What is held is carried by carry_held().
+        """
+        added = [endpoint for endpoint in endpoints if endpoint not in self._held]
+        removed = [endpoint for endpoint in self._held if endpoint not in endpoints]
+        if removed:
+            self._held_before = {endpoint: self._held[endpoint] for endpoint in removed}
+        self._held = dict(endpoints)
+        if added or removed:
+            try:
+                self._nftables.run(held_changes(added, removed))
+            except DataPlaneError:  # somebody emptied the sets, or took the whole table away
+                self._ruleset = ""
+                self._load_ruleset(self._plan.firewall)
+
+    async def carry_held(self) -> None:
+        """Bring WireGuard what is held, and set direct peers' endpoints again where it lost them; for ever."""
+        carried = [self._held_port.carry(opened, self._use_held) for opened in self._held_port.sockets]
+        try:
+            await run_all(self._mend(), *carried)
+        except OSError as error:
+            raise _explained(error)
+
+    def _use_held(self, endpoint: tuple, datagram: bytes) -> None:
+        key = self._held.get(endpoint) or self._held_before.get(endpoint)
+        if key is not None and self.inject(key, datagram):
+            self._held_packets += 1
+
+    def _went_astray(self, key: bytes) -> None:
+        self._astray.add(key)
+        self._some_astray.set()
+
+    async def _mend(self) -> None:
+        """Set direct peers' endpoints again a little after WireGuard was handed packets as from the relay.
+
+        Too early does no harm: what WireGuard then sends to the relay shows that it is astray, and it is set again.
+        """
+        while True:
+            await self._some_astray.wait()
+            await sleep_ms(_MEND_MS)
+            async with self._one_change:
+                self._some_astray.clear()
+                keys, self._astray = self._astray, set()
+                await self._set_direct([key for key in keys if key in self._direct])
+
+    async def _set_direct(self, keys) -> None:
+        steps = []
+        for key in keys:
+            if key in self._peers:
+                steps.extend(self._path_steps(key, False))
+        await self._change_peers(steps)
+
+    async def uplink_changed(self) -> None:
+        """Addresses or routes of this machine changed: WireGuard forgets which address it sent to each peer from."""
+        async with self._one_change:
+            self._sources.forget()
+            await self._set_direct(list(self._direct))
+
+    async def traffic(self) -> dict:
+        """Return {public key: (bytes sent, bytes received, endpoint or None for the relay, handshake_s)}.
+
+        The endpoint is where WireGuard itself sends to now: an authenticated address of the peer, ours or not.
+        handshake_s: when the last one was, in seconds since 1970, 0 for never.
+        """
+        device = await self._device()
+        found = {}
+        for key in device.peers:
+            peer = device.peers[key]
+            endpoint = None if _is_proxy(peer.endpoint) else peer.endpoint
+            if endpoint is None and key in self._direct:
+                self._went_astray(key)
+            found[key] = (peer.sent_bytes, peer.received_bytes, endpoint, peer.handshake_s)
+        return found
+
+    async def _device(self):
+        try:
+            return await self._wireguard.device()
+        except OSError as error:
+            raise _explained(error)
+
+    def own_addresses(self) -> list:
+        """Return the ips of this machine that others may try to reach it by, the tunnel's own left out."""
+        try:
+            return link.reachable_addresses(self._kernel, self._index)
+        except OSError as error:
+            raise _explained(error)
 
     async def stop(self) -> None:
         """Take everything away again. Raises DataPlaneError for the first thing that resisted, after trying all."""
@@ -241,7 +432,7 @@ class DataPlane:
                 step()
             except (OSError, DataPlaneError) as error:
                 problem = problem or error
-        for opened in (self._proxy, self._kernel, self._nftables):
+        for opened in (self.shared_port, self._held_port, self._proxy, self._kernel, self._nftables):
             if opened is not None:
                 opened.close()
         self._reset()
@@ -297,21 +488,28 @@ class DataPlane:
             await asyncio.sleep(_GONE_S)
 
     def _port_is_free(self) -> bool:
-        probe = packets.udp_socket()
-        try:
-            probe.bind(packets.inet_address(bytes(4), self._settings.port))
-            return True
-        except OSError as error:
-            if error.errno != _EADDRINUSE:
+        for make, size in ((packets.udp_socket, 4), (packets.udp_socket6, 16)):
+            try:
+                probe = make()
+            except OSError as error:
+                if error.errno == _EAFNOSUPPORT and size == 16:
+                    continue
                 raise
-            return False
-        finally:
-            probe.close()
+            try:
+                probe.bind(packets.inet_address(bytes(size), self._settings.port))
+            except OSError as error:
+                if error.errno != _EADDRINUSE:
+                    raise
+                return False
+            finally:
+                probe.close()
+        return True
 
     def _load_ruleset(self, firewall) -> None:
-        wanted = ruleset(self._settings.interface, firewall)
+        ports = () if self._held_port is None else (self._settings.port, self._held_port.port)
+        wanted = ruleset(self._settings.interface, firewall, ports)
         if wanted != self._ruleset:
-            self._nftables.run(wanted)
+            self._nftables.run(wanted + held_elements(self._held))
             self._ruleset = wanted
 
     def _close_everything(self) -> None:
@@ -339,6 +537,10 @@ class DataPlane:
                 link.add_address(self._kernel, self._index, ip)
 
     async def _apply_peers(self, wanted: dict) -> None:
+        async with self._one_change:
+            await self._change_to(wanted)
+
+    async def _change_to(self, wanted: dict) -> None:
         if not self._peers_known:
             device = await self._wireguard.device()
             self._peers = {key: set(device.peers[key].allowed) for key in device.peers}
@@ -346,7 +548,7 @@ class DataPlane:
         for key in wanted:
             if key not in self._indices:
                 self._take_index(key)
-            endpoints[key] = (address_of(self._indices[key]), self._proxy.port)
+            endpoints[key] = self._direct.get(key) or self._proxy_endpoint(key)
         changes = changes_between(self._peers, wanted, endpoints)
         if changes:
             self._peers_known = False  # until WireGuard has said yes to all of it
@@ -354,6 +556,7 @@ class DataPlane:
             for key in self._peers:
                 if key not in wanted:
                     self._give_index_back(key)
+                    self._direct.pop(key, None)
             self._peers = {key: set(wanted[key]) for key in wanted}
         self._peers_known = True
 
@@ -370,6 +573,11 @@ class DataPlane:
         index = self._indices.pop(key, None)
         if index is not None:
             del self._keys[index]
+
+
+def _is_proxy(endpoint) -> bool:
+    """Tell whether an endpoint, (ip, port) or None, is one of the proxy's."""
+    return endpoint is not None and endpoint[0][:2] == address_of(1)[:2]
 
 
 def _explained(error) -> DataPlaneError:

@@ -7,6 +7,7 @@
     forward              out of the tunnel to the LAN: where the policy opens it; into the tunnel: answers alone
     forward     mangle   MSS of SYN and SYN-ACK down to what the route takes, both ways, never up
     postrouting srcnat   what came out of the tunnel leaves with this machine's own address
+    input       200      WireGuard's packets from addresses that must not become a peer's way go to the daemon instead
 
 `opened` looks at the tuple that opened a connection (`ct original`), for every packet and both directions. So it knows
 published devices by their mesh addresses, before translation; and a connection ends with the rule that let it in, with
@@ -47,6 +48,7 @@ _CHAINS = (
     ("forward", "type filter hook forward priority -5"),
     ("mss", "type filter hook forward priority -150"),
     ("hide_source", "type nat hook postrouting priority 95"),
+    ("hold", "type filter hook input priority 200"),
 )
 
 
@@ -65,10 +67,11 @@ def delete_table() -> str:
     return "add table %s\ndelete table %s\n" % (TABLE, TABLE)
 
 
-def ruleset(interface: str, firewall) -> str:
+def ruleset(interface: str, firewall, ports: tuple = ()) -> str:
     """Return the batch that makes our table say this and nothing else; counters go on counting.
 
-    An empty Firewall lets nothing out of the tunnel.
+    An empty Firewall lets nothing out of the tunnel. ports: (WireGuard's, linux.held's) once these are known. Which
+    endpoints are held is not in it but in held_elements() and held_changes(): the batch leaves them as they are.
     """
     if not is_interface_name(interface):
         raise ValueError("no interface name: " + interface)
@@ -81,6 +84,7 @@ def ruleset(interface: str, firewall) -> str:
             lines.append("flush set %s %s%s" % (TABLE, name, digit))
         lines.append("add map %s published%s { type %s : %s; }" % (TABLE, digit, kind, kind))
         lines.append("flush map %s published%s" % (TABLE, digit))
+        lines.append("add set %s held%s { type %s . inet_service; }" % (TABLE, digit, kind))
     for name, hook in _CHAINS:
         lines.append("add chain %s %s%s" % (TABLE, name, " { " + hook + "; policy accept; }" if hook else ""))
         lines.append("flush chain %s %s" % (TABLE, name))
@@ -92,6 +96,8 @@ def ruleset(interface: str, firewall) -> str:
     _add_marks(lines)
     _add_filters(lines, tunnel, elsewhere, firewall)
     _add_translation(lines, tunnel, firewall)
+    if ports:
+        _add_hold(lines, ports[0], ports[1])
     return "\n".join(lines) + "\n"
 
 
@@ -288,3 +294,36 @@ def _add_translation(lines: list, tunnel: str, firewall) -> None:
             "hide_source",
             "oifname != %s meta mark and 0x%x == 0x%x masquerade" % (tunnel, MARK_MASK, _FROM_TUNNEL_MARK),
         )
+
+
+def _add_hold(lines: list, wireguard_port: int, held_port: int) -> None:
+    """Turn WireGuard's four kinds of packet away from it where they come from a held endpoint.
+
+    In input and after all filters, not in prerouting: what is only forwarded is never touched, translations are
+    undone already, and a firewall that lets in what belongs to a known connection does so. Which
+    socket gets a packet is looked up after.
+    """
+    for digit, family, _kind, _proto in _FAMILIES:
+        _rule(
+            lines,
+            "hold",
+            'iifname != "lo" udp dport %d %s saddr . udp sport @held%s '
+            "@th,64,32 { 0x01000000, 0x02000000, 0x03000000, 0x04000000 } udp dport set %d"
+            % (wireguard_port, family, digit, held_port),
+        )
+
+
+def held_changes(added, removed) -> str:
+    """Return the batch that adds and removes endpoints, (ip, port) each, of the sets of held ones."""
+    lines: list = []
+    for verb, endpoints in (("delete", removed), ("add", added)):
+        for digit, size in (("4", 4), ("6", 16)):
+            texts = ["%s . %d" % (ip_text(ip), port) for ip, port in endpoints if len(ip) == size]
+            if texts:
+                lines.append("%s element %s held%s { %s }" % (verb, TABLE, digit, ", ".join(texts)))
+    return "".join([line + "\n" for line in lines])
+
+
+def held_elements(endpoints) -> str:
+    """Return the batch that makes these the held ones, whatever was before."""
+    return "flush set %s held4\nflush set %s held6\n" % (TABLE, TABLE) + held_changes(endpoints, ())

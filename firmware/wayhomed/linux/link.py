@@ -25,6 +25,10 @@ _IFA_LOCAL = const(2)
 _IFA_FLAGS = const(8)
 _IFF_UP = const(1)
 _IFA_F_NODAD = const(2)
+_IFF_LOOPBACK = const(8)
+_IFF_RUNNING = const(0x40)
+# deprecated, detection of duplicates failed, and not yet done
+_IFA_F_NOT_FOR_OTHERS = const(0x20 | 0x08 | 0x40)
 _ENODEV = const(19)
 _SCOPE_LINK = const(253)
 
@@ -119,3 +123,22 @@ def add_address(kernel, index: int, ip: bytes) -> None:
 
 def remove_address(kernel, index: int, ip: bytes) -> None:
     kernel.change(_DELADDR, 0, _address(index, ip))
+
+
+def reachable_addresses(kernel, without: int) -> list:
+    """Return the ips that others may reach this machine by: of running interfaces but for loopback and `without`."""
+    running = set()
+    for payload in kernel.dump(_GETLINK, _info()):
+        index, flags = struct.unpack_from("iI", payload, 4)
+        if flags & _IFF_UP and flags & _IFF_RUNNING and not flags & _IFF_LOOPBACK and index != without:
+            running.add(index)
+    found = []
+    for payload in kernel.dump(_GETADDR, _info()):
+        _family, _length, flags, scope, index = struct.unpack_from("BBBBi", payload)
+        values = netlink.decode_attributes(payload, 8)
+        if _IFA_FLAGS in values:
+            flags = struct.unpack("I", values[_IFA_FLAGS])[0]
+        ip = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
+        if ip and index in running and scope != _SCOPE_LINK and not flags & _IFA_F_NOT_FOR_OTHERS:
+            found.append(ip)
+    return found

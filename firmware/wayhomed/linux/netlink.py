@@ -116,6 +116,19 @@ class Netlink:
                     failures[sequence] = -struct.unpack_from("i", payload)[0]
         return [failures[first + index] for index in range(len(requests))]
 
+    def ask(self, kind: int, payload: bytes) -> bytes:
+        """Return the payload of the one answer to a question. Raises OSError with the kernel's errno."""
+        self._sequence += 1
+        asked = self._sequence
+        self._socket.send(encode_message(kind, REQUEST, asked, payload))
+        while True:
+            for kind, _flags, sequence, part in decode_messages(self._socket.recv(_READ_BYTES)):
+                if sequence != asked:
+                    continue
+                if kind == _ERROR:
+                    raise OSError(-struct.unpack_from("i", part)[0], "the kernel refused to answer")
+                return part
+
     def dump(self, kind: int, payload: bytes) -> list:
         """Return the payloads of all that the kernel lists. Raises OSError."""
         for _ in range(_DUMP_TRIES):

@@ -16,6 +16,8 @@ import struct
 from wayhomed.port import const, packets
 from wayhomed.wire import wireguard
 
+from .shared_port import encode_ip4, encode_udp
+
 # Chosen by us
 FIRST_PROXY_PORT = const(41642)
 _PORTS_TRIED = const(64)
@@ -29,6 +31,7 @@ _LOCALHOST = b"\x7f\x00\x00\x01"
 _PROTOCOL_UDP = const(17)
 _PROTOCOL_RAW = const(255)
 _EADDRINUSE = const(98)
+_FULL = (packets.EAGAIN, 105, 12)  # ENOBUFS, ENOMEM: as lost as on any network
 _REJECT_ALL = [(0x06, 0, 0, 0)]
 
 
@@ -60,9 +63,13 @@ def proxy_filter(wireguard_port: int, proxy_port: int) -> list:
 class Proxy:
     """The open sockets. received, injected, refused: counts of datagrams since the start."""
 
-    def __init__(self, wireguard_port: int):
-        """Open the sockets. Raises OSError without CAP_NET_RAW and CAP_NET_ADMIN, or with no free port."""
+    def __init__(self, wireguard_port: int, sources):
+        """Open the sockets. Raises OSError without CAP_NET_RAW and CAP_NET_ADMIN, or with no free port.
+
+        sources: routes.SourceAddresses.
+        """
         self.wireguard_port = wireguard_port
+        self._sources = sources
         self.received = self.injected = self.refused = 0
         self._turn = 0
         self._holder = packets.udp_socket()
@@ -76,6 +83,7 @@ class Proxy:
         packets.set_header_included(self._writer)
         packets.bind_to_device(self._writer, "lo")
         self._target = packets.inet_address(_LOCALHOST, 0)
+        self._writer6 = None  # opened when it is needed first
 
     def _hold_a_port(self) -> int:
         """Take a UDP port that nobody reads, so that the kernel answers nobody with "port unreachable"."""
@@ -127,8 +135,7 @@ class Proxy:
 
         What is neither of WireGuard's types and lengths goes no further: a relay is not trusted.
         """
-        if len(datagram) > MAX_DATAGRAM_BYTES or not wireguard.classify(datagram):
-            self.refused += 1
+        if not self._is_carried(datagram):
             return False
         # The kernel fills in total length, id and checksum; a UDP checksum of 0 says "none", which IPv4 allows.
         packet = struct.pack(
@@ -149,10 +156,41 @@ class Proxy:
             8 + len(datagram),
             0,
         )
+        return self._send(self._writer, packet + datagram, self._target)
+
+    def inject_from(self, endpoint: tuple, datagram: bytes) -> bool:
+        """Hand WireGuard a datagram as if it had come from this (ip, port); return False as inject() does.
+
+        The kernel's WireGuard then goes on sending to that endpoint, from its real uplink (wireguard.md section 3).
+        IPv6 goes to the address of ours that the way to the endpoint begins at: after a packet to ::1 WireGuard would
+        send from ::1. For that it must not be bound to lo, and there is no doing without a checksum. Raises OSError
+        where no way leads to the endpoint.
+        """
+        if not self._is_carried(datagram):
+            return False
+        ip = endpoint[0]
+        if len(ip) == 4:
+            udp = encode_udp(endpoint, (_LOCALHOST, self.wireguard_port), datagram)
+            return self._send(self._writer, encode_ip4(ip, _LOCALHOST, udp), self._target)
+        here = self._sources.towards(ip)
+        udp = encode_udp(endpoint, (here, self.wireguard_port), datagram)
+        header = struct.pack(">IHBB16s16s", 0x60000000, len(udp), _PROTOCOL_UDP, 64, ip, here)
+        if self._writer6 is None:
+            self._writer6 = packets.raw_socket6(_PROTOCOL_RAW)
+            packets.set_header_included6(self._writer6)
+        return self._send(self._writer6, header + udp, packets.inet_address(here, 0))
+
+    def _is_carried(self, datagram: bytes) -> bool:
+        if len(datagram) > MAX_DATAGRAM_BYTES or not wireguard.classify(datagram):
+            self.refused += 1
+            return False
+        return True
+
+    def _send(self, writer, packet: bytes, target) -> bool:
         try:
-            self._writer.sendto(packet + datagram, self._target)
+            writer.sendto(packet, target)
         except OSError as error:
-            if error.errno not in (packets.EAGAIN, 105, 12):  # full, ENOBUFS, ENOMEM: as lost as on any network
+            if error.errno not in _FULL:
                 raise
             self.refused += 1
             return False
@@ -160,5 +198,6 @@ class Proxy:
         return True
 
     def close(self) -> None:
-        for each in (self._reader, self._writer, self._holder):
-            each.close()
+        for each in (self._reader, self._writer, self._holder, self._writer6):
+            if each is not None:
+                each.close()

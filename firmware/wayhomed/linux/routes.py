@@ -36,8 +36,10 @@ _UNICAST = const(1)
 _RTA_DST = const(1)
 _RTA_OIF = const(4)
 _RTA_GATEWAY = const(5)
+_RTA_PREFSRC = const(7)
 _RTA_MULTIPATH = const(9)
 _RTA_TABLE = const(15)
+_RTA_MARK = const(16)
 _FRA_PRIORITY = const(6)
 _FRA_FWMARK = const(10)
 _FRA_TABLE = const(15)
@@ -45,7 +47,10 @@ _FRA_FWMASK = const(16)
 _TO_TABLE = const(1)
 _UNREACHABLE = const(7)
 _EEXIST = const(17)
+_ENETUNREACH = const(101)
 _IP_BYTES = {2: const(4), 10: const(16)}
+
+_MAX_REMEMBERED = const(4096)  # addresses that packets went to
 
 # (priority, action, table, fwmark)
 RULES = (
@@ -98,6 +103,37 @@ def _next_hops(values: dict) -> list:
         hops.append(hop)
         data = data[length + 3 & ~3 :]
     return hops
+
+
+def source_address(kernel, ip: bytes) -> bytes:
+    """Return the own address from which the daemon's packets to this ip leave. Raises OSError if there is no way."""
+    question = struct.pack("BBBBBBBBI", FAMILY[len(ip)], 8 * len(ip), 0, 0, 0, 0, 0, 0, 0)
+    question += netlink.attribute(_RTA_DST, ip) + netlink.attribute_u32(_RTA_MARK, BYPASS_MARK)
+    source = netlink.decode_attributes(kernel.ask(_GETROUTE, question), 12).get(_RTA_PREFSRC)
+    if source is None:
+        raise OSError(_ENETUNREACH, "no address of this machine leads there")
+    return source
+
+
+class SourceAddresses:
+    """Own addresses by where a packet goes, asked of the kernel once and remembered until routes change."""
+
+    def __init__(self, kernel):
+        self._kernel = kernel
+        self._found: dict = {}
+
+    def towards(self, ip: bytes) -> bytes:
+        """Return the own address from which packets to this ip leave. Raises OSError if there is no way."""
+        source = self._found.get(ip)
+        if source is None:
+            if len(self._found) >= _MAX_REMEMBERED:
+                self._found = {}
+            source = self._found[ip] = source_address(self._kernel, ip)
+        return source
+
+    def forget(self) -> None:
+        """Addresses or routes changed."""
+        self._found = {}
 
 
 def _route(prefix: tuple, index: int) -> bytes:

@@ -8,6 +8,7 @@ Every back end has these; all but the first two may be called only between start
     await set_peers(changes)                      PeerChanges, in their order; all or an error
     await device()                                a uapi.Device: what WireGuard itself says
     await ended()                                 returns, with a sentence that says why, if WireGuard stops by itself
+    takes_fake_source                             whether Proxy.inject_from() leaves a peer's way as it was
 """
 
 import asyncio
@@ -77,6 +78,9 @@ def changes_between(old: dict, new: dict, endpoints: dict) -> list:
 
 class UserspaceWireGuard:
     """wireguard-go, started in the foreground form and spoken to over its UNIX socket."""
+
+    # It answers through the interface that a peer's packet came in by: after an injected one through lo, to nobody.
+    takes_fake_source = False
 
     def __init__(self, program: str = "wireguard-go"):
         self._program = program

@@ -11,9 +11,23 @@ from . import MICROPYTHON, const
 from .ffi import address_of
 
 if MICROPYTHON:
-    from .packets_micropython import inet_address, netlink_address, unix_address, wait_readable, wait_writable
+    from .packets_micropython import (
+        inet_address,
+        inet_endpoint,
+        netlink_address,
+        unix_address,
+        wait_readable,
+        wait_writable,
+    )
 else:
-    from .packets_cpython import inet_address, netlink_address, unix_address, wait_readable, wait_writable
+    from .packets_cpython import (
+        inet_address,
+        inet_endpoint,
+        netlink_address,
+        unix_address,
+        wait_readable,
+        wait_writable,
+    )
 
 __all__ = [
     "EAGAIN",
@@ -24,10 +38,15 @@ __all__ = [
     "netlink_news_socket",
     "netlink_socket",
     "raw_socket",
+    "raw_socket6",
+    "receive_from",
     "set_header_included",
+    "set_header_included6",
     "set_mark",
     "set_receive_buffer",
+    "set_udp_checksum6",
     "udp_socket",
+    "udp_socket6",
     "unix_address",
     "unix_stream",
     "wait_readable",
@@ -38,6 +57,7 @@ __all__ = [
 EAGAIN = const(11)
 _AF_UNIX = const(1)
 _AF_INET = const(2)
+_AF_INET6 = const(10)
 _AF_NETLINK = const(16)
 _SOCK_STREAM = const(1)
 _SOCK_DGRAM = const(2)
@@ -45,6 +65,12 @@ _SOCK_RAW = const(3)
 _SOCK_CLOEXEC = const(0x80000)
 _SOL_IP = const(0)
 _IP_HDRINCL = const(3)
+_SOL_IPV6 = const(41)
+_IPV6_V6ONLY = const(26)
+_IPV6_HDRINCL = const(36)
+_SOL_RAW = const(255)
+_IPV6_CHECKSUM = const(7)
+_UDP_CHECKSUM_AT = const(6)
 _SOL_SOCKET = const(1)
 _SO_BINDTODEVICE = const(25)
 _SO_ATTACH_FILTER = const(26)
@@ -65,8 +91,23 @@ def raw_socket(protocol: int):
     return _open(_AF_INET, _SOCK_RAW, protocol)
 
 
+def raw_socket6(protocol: int):
+    """Return an IPv6 raw socket. Needs CAP_NET_RAW. Raises OSError (97) where the kernel has no IPv6.
+
+    Unlike IPv4's it gives and takes what comes after the IPv6 header.
+    """
+    return _open(_AF_INET6, _SOCK_RAW, protocol)
+
+
 def udp_socket():
     return _open(_AF_INET, _SOCK_DGRAM, 0)
+
+
+def udp_socket6():
+    """Return a UDP socket for IPv6 alone. Raises OSError (97) where the kernel has none."""
+    opened = _open(_AF_INET6, _SOCK_DGRAM, 0)
+    opened.setsockopt(_SOL_IPV6, _IPV6_V6ONLY, 1)
+    return opened
 
 
 def unix_stream():
@@ -83,6 +124,12 @@ def netlink_news_socket(groups: tuple):
     opened = _open(_AF_NETLINK, _SOCK_RAW, 0)
     opened.bind(netlink_address(sum([1 << group - 1 for group in groups])))
     return opened
+
+
+def receive_from(source, limit: int) -> tuple:
+    """Return (datagram, (ip bytes, port)): what came, cut at the limit, and from whom."""
+    datagram, address = source.recvfrom(limit)
+    return datagram, inet_endpoint(address)
 
 
 def attach_filter(to, instructions: list) -> None:
@@ -103,6 +150,16 @@ def set_mark(on, mark: int) -> None:
 def set_header_included(on) -> None:
     """Say that what is sent begins with its IP header."""
     on.setsockopt(_SOL_IP, _IP_HDRINCL, 1)
+
+
+def set_header_included6(on) -> None:
+    """Say that what is sent begins with its IPv6 header."""
+    on.setsockopt(_SOL_IPV6, _IPV6_HDRINCL, 1)
+
+
+def set_udp_checksum6(on) -> None:
+    """Have the kernel write the UDP checksum of what is sent, and drop what comes with a wrong one."""
+    on.setsockopt(_SOL_RAW, _IPV6_CHECKSUM, _UDP_CHECKSUM_AT)
 
 
 def set_receive_buffer(of, size_bytes: int) -> None:

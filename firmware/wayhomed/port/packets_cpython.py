@@ -1,12 +1,20 @@
 """Waiting and addresses behind port.packets on CPython."""
 
 import asyncio
-from socket import inet_ntoa
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 
 def inet_address(ip: bytes, port: int):
-    """Return what sendto and bind take for an IPv4 address."""
-    return inet_ntoa(ip), port
+    """Return what sendto and bind take for an address of 4 or 16 bytes."""
+    return inet_ntop(AF_INET if len(ip) == 4 else AF_INET6, ip), port
+
+
+def inet_endpoint(address) -> tuple:
+    """Return (ip bytes, port) of what recvfrom gave."""
+    host = address[0]
+    if ":" in host:
+        return inet_pton(AF_INET6, host.split("%")[0]), address[1]
+    return inet_pton(AF_INET, host), address[1]
 
 
 def unix_address(path: str):

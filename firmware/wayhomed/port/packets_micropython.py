@@ -5,12 +5,21 @@ from asyncio import core  # type: ignore[attr-defined]  # the stubs leave this m
 
 _AF_UNIX = 1
 _AF_INET = 2
+_AF_INET6 = 10
 _AF_NETLINK = 16
 
 
 def inet_address(ip: bytes, port: int):
-    """Return what sendto and bind take for an IPv4 address: struct sockaddr_in."""
-    return struct.pack("H", _AF_INET) + struct.pack(">H", port) + ip + bytes(8)
+    """Return what sendto and bind take for an address of 4 or 16 bytes: struct sockaddr_in or sockaddr_in6."""
+    if len(ip) == 4:
+        return struct.pack("H", _AF_INET) + struct.pack(">H", port) + ip + bytes(8)
+    return struct.pack("H", _AF_INET6) + struct.pack(">HI", port, 0) + ip + bytes(4)
+
+
+def inet_endpoint(address) -> tuple:
+    """Return (ip bytes, port) of what recvfrom gave."""
+    start, size = (4, 4) if struct.unpack_from("H", address)[0] == _AF_INET else (8, 16)
+    return bytes(address[start : start + size]), struct.unpack_from(">H", address, 2)[0]
 
 
 def unix_address(path: str):
