@@ -7,7 +7,7 @@ from wayhomed.core.derp_map import MAX_REGIONS
 from wayhomed.core.json_fields import MAX_PLAIN_ITEMS
 from wayhomed.core.map_response import MAX_FILTER_RULES, MAX_PEERS, decode_response
 from wayhomed.core.netmap import MAX_FILTERS, Netmap
-from wayhomed.core.node import MAX_ENDPOINTS, MAX_PREFIXES
+from wayhomed.core.node import MAX_ENDPOINTS, MAX_ENDPOINTS_READ, MAX_HOSTNAME, MAX_PREFIXES
 from wayhomed.wire.errors import BadWire
 
 
@@ -293,7 +293,6 @@ def test_a_fault_names_its_path_and_the_old_netmap_stays():
         ({"PeersChanged": [node(2, CapMap={"a": 5})]}, "PeersChanged[0].CapMap.a: "),
         ({"PeersRemoved": ["2"]}, "PeersRemoved[0]: "),
         ({"PeersRemoved": [True]}, "PeersRemoved[0]: "),
-        ({"PeersChangedPatch": [{"NodeID": 2, "Endpoints": ["1.2.3.4"]}]}, "PeersChangedPatch[0].Endpoints[0]: "),
         ({"PeersChangedPatch": [{"NodeID": 77, "Endpoints": 5}]}, "PeersChangedPatch[0].Endpoints: "),
         ({"PeersChangedPatch": [{}]}, "PeersChangedPatch[0].NodeID: "),
         ({"OnlineChange": {"x": True}}, "OnlineChange: "),
@@ -320,10 +319,60 @@ def test_a_fault_names_its_path_and_the_old_netmap_stays():
         assert json.dumps(made.as_json()) == before, path
 
 
+NO_ENDPOINTS = (
+    "nonsense", "", "1.2.3.4", "1.2.3.4:x", "1.2.3.4:70000", "[::1]", "2001:db8::1:9", "x" * 5000, 5, None, [], {},
+    "0.0.0.0:1", "127.0.0.1:1", "224.0.0.1:1", "255.255.255.255:1", "[::]:1", "[::1]:1", "[ff02::1]:1", "[fe80::1]:1",
+    "[::ffff:192.0.2.1]:1", "192.0.2.1:0",
+)  # fmt: skip
+
+
+def test_one_peers_useless_endpoints_are_skipped_and_all_peers_stay():
+    for bad in NO_ENDPOINTS:
+        made = started(Peers=[node(2, Endpoints=[bad, "192.0.2.1:1", bad, "[2001:db8::1]:9"]), node(3)])
+        assert sorted(made.peers) == [2, 3]
+        assert made.peers[2].endpoints == [(b"\xc0\x00\x02\x01", 1), (b"\x20\x01\x0d\xb8" + bytes(11) + b"\x01", 9)]
+        made.apply({"PeersChangedPatch": [{"NodeID": 3, "Endpoints": [bad, "192.0.2.1:1"]}]})
+        assert made.peers[3].endpoints == [(b"\xc0\x00\x02\x01", 1)]
+
+
+def test_of_a_thousand_endpoints_the_first_usable_ones_are_kept():
+    crowd = [f"10.0.{i >> 8}.{i & 255}:41641" for i in range(1000)]
+    made = started(Peers=[node(2, Endpoints=["127.0.0.1:1"] * 100 + crowd), node(3)])
+    assert made.peers[2].endpoints == [(bytes((10, 0, 0, i)), 41641) for i in range(MAX_ENDPOINTS)]
+    made.apply({"PeersChangedPatch": [{"NodeID": 3, "Endpoints": crowd}]})
+    assert made.peers[3].endpoints == made.peers[2].endpoints
+
+
+def test_an_endpoint_named_again_and_again_takes_one_place():
+    made = started(Peers=[node(2, Endpoints=["192.0.2.1:1"] * 1000 + ["192.0.2.2:2"])])
+    assert made.peers[2].endpoints == [(b"\xc0\x00\x02\x01", 1), (b"\xc0\x00\x02\x02", 2)]
+
+
+def test_of_an_endless_list_of_endpoints_the_end_is_not_looked_at():
+    made = started(Peers=[node(2, Endpoints=["x"] * MAX_ENDPOINTS_READ + ["192.0.2.2:2"])])
+    assert made.peers[2].endpoints == []
+
+
+def test_a_private_endpoint_and_a_carriers_are_kept():
+    texts = ["192.168.1.2:1", "10.1.1.1:2", "172.16.5.5:3", "100.64.200.1:4", "[fd00::5]:5"]
+    assert started(Peers=[node(2, Endpoints=texts)]).peers[2].as_json()["Endpoints"] == texts
+
+
+def test_a_peers_home_region_or_name_that_cannot_be_takes_no_other_peer_away():
+    for region in (-1, 65_536, 2**60):
+        made = started(Peers=[node(2, HomeDERP=region), node(3)])
+        assert made.peers[2].home_derp == 0
+        made.apply({"PeersChangedPatch": [{"NodeID": 3, "DERPRegion": region}]})
+        assert made.peers[3].home_derp == 900
+    assert started(Peers=[node(2, HomeDERP=0, DERP="127.3.3.40:99999")]).peers[2].home_derp == 0
+    long = started(Peers=[node(2, Hostinfo={"Hostname": "x" * 5000, "OS": "y" * 5000})]).peers[2]
+    assert long.hostname == "x" * MAX_HOSTNAME
+    assert long.os == "y" * MAX_HOSTNAME
+
+
 def test_what_is_too_much_is_refused():
     made = started()
     for fields in (
-        {"PeersChanged": [node(2, Endpoints=["192.0.2.1:1"] * (MAX_ENDPOINTS + 1))]},
         {"PeersChanged": [node(2, AllowedIPs=["192.0.2.1/32"] * (MAX_PREFIXES + 1))]},
         {"PeersRemoved": [1] * (MAX_PEERS + 1)},
         {"PacketFilter": [{}] * (MAX_FILTER_RULES + 1)},

@@ -18,7 +18,7 @@ from wayhomed.wire import address
 MAX_REGIONS = const(128)
 MAX_REGION_NODES = const(16)
 
-_MAX_REGION_ID = const(65_535)
+MAX_REGION_ID = const(65_535)
 
 
 class RelayNode:
@@ -86,7 +86,7 @@ class DerpMap:
 
 def read_region_id(value) -> int:
     value = read_integer(value)
-    if value < 0 or value > _MAX_REGION_ID:
+    if value < 0 or value > MAX_REGION_ID:
         raise Fault("a relay region outside 0..65535")
     return value
 

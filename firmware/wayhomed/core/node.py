@@ -1,7 +1,12 @@
-"""A node as the coordinator describes it: our own or a peer (control.md section 8.1), and a patch to one (7.4)."""
+"""A node as the coordinator describes it: our own or a peer (control.md section 8.1), and a patch to one (7.4).
 
-from wayhomed.core import times
-from wayhomed.core.derp_map import read_region_id
+What the coordinator decides about a node must be right, or the whole response is refused. What a peer says of itself
+and a coordinator may pass on as it came (endpoints, host name, home region) is cut down to what can be used instead:
+no peer may cut the board off from all the others.
+"""
+
+from wayhomed.core import prefixes, times
+from wayhomed.core.derp_map import MAX_REGION_ID, read_region_id
 from wayhomed.core.json_fields import (
     Fault,
     at,
@@ -17,10 +22,13 @@ from wayhomed.core.json_fields import (
 )
 from wayhomed.port import const
 from wayhomed.wire import address, keys
+from wayhomed.wire.errors import BadWire
 
 # Chosen by us
 MAX_PREFIXES = const(1024)
 MAX_ENDPOINTS = const(64)
+MAX_ENDPOINTS_READ = const(1024)  # of a longer list the rest is not looked at
+MAX_HOSTNAME = const(255)
 MAX_TAGS = const(64)
 MAX_CAPABILITIES = const(1024)
 
@@ -130,8 +138,34 @@ def _read_prefix(value) -> tuple:
     return address.prefix_from_text(read_text(value))
 
 
-def _read_endpoint(value) -> tuple:
-    return address.endpoint_from_text(read_text(value))
+def _read_endpoints(value) -> list:
+    """Return the first MAX_ENDPOINTS that could be a host's place, each once; the others are skipped."""
+    if not isinstance(value, list):
+        raise Fault("a list is due here")
+    endpoints: list = []
+    for text in value[:MAX_ENDPOINTS_READ]:
+        try:
+            ip, port = endpoint = address.endpoint_from_text(text)
+        except BadWire:
+            continue
+        if port and not prefixes.is_no_host(ip) and endpoint not in endpoints:
+            endpoints.append(endpoint)
+            if len(endpoints) == MAX_ENDPOINTS:
+                break
+    return endpoints
+
+
+def _read_home_derp(value) -> int:
+    """Read a home region; 0 ("not said") for a number that is no region's."""
+    if isinstance(value, int) and value is not True and value is not False and not 0 <= value <= MAX_REGION_ID:
+        return 0
+    return read_region_id(value)
+
+
+def _read_peers_words(value) -> str:
+    if not isinstance(value, str):
+        raise Fault("a string is due here")
+    return value[:MAX_HOSTNAME]
 
 
 def _read_cap_map(value) -> dict:
@@ -152,7 +186,6 @@ def _read_values(value) -> list:
 
 
 _read_prefixes = list_of(_read_prefix, MAX_PREFIXES)
-_read_endpoints = list_of(_read_endpoint, MAX_ENDPOINTS)
 _read_tags = list_of(read_text, MAX_TAGS)
 
 
@@ -160,18 +193,17 @@ def _read_hostinfo(value) -> tuple:
     info = read_object(value)
     hostname, system = info.get("Hostname"), info.get("OS")
     return (
-        "" if hostname is None else at("Hostname", read_text, hostname),
-        "" if system is None else at("OS", read_text, system),
+        "" if hostname is None else at("Hostname", _read_peers_words, hostname),
+        "" if system is None else at("OS", _read_peers_words, system),
     )
 
 
 def _read_legacy_derp(value) -> int:
-    """Read the old form of a home relay, "127.3.3.40:N"."""
-    text = read_text(value)
-    if not text:
+    """Read the old form of a home relay, "127.3.3.40:N"; 0 if it is none."""
+    try:
+        return address.endpoint_from_text(read_text(value))[1]
+    except BadWire:
         return 0
-    _ip, port = address.endpoint_from_text(text)
-    return port
 
 
 # JSON name, our attribute, reader. AllowedIPs, DERP and Hostinfo need more and are read by hand.
@@ -185,7 +217,7 @@ _NODE_FIELDS = (
     ("DiscoKey", "disco_key", _read_disco_key),
     ("Addresses", "addresses", _read_prefixes),
     ("Endpoints", "endpoints", _read_endpoints),
-    ("HomeDERP", "home_derp", read_region_id),
+    ("HomeDERP", "home_derp", _read_home_derp),
     ("Cap", "cap", read_integer),
     ("Tags", "tags", _read_tags),
     ("PrimaryRoutes", "primary_routes", _read_prefixes),
@@ -200,7 +232,7 @@ _NODE_FIELDS = (
 
 # The same for a patch; a patch touches nothing else (control.md 7.4).
 _PATCH_FIELDS = (
-    ("DERPRegion", "home_derp", read_region_id),
+    ("DERPRegion", "home_derp", _read_home_derp),
     ("Cap", "cap", read_integer),
     ("CapMap", "cap_map", _read_cap_map),
     ("Endpoints", "endpoints", _read_endpoints),
