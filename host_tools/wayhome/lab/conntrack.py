@@ -18,6 +18,8 @@ class Flow:
     replied: bool
     packets: int  # of the direction that began; 0 where counting is off
     bytes: int
+    reply_packets: int = 0  # of the direction that answers
+    reply_bytes: int = 0
 
 
 def parse(text: str) -> list[Flow]:
@@ -43,8 +45,10 @@ def parse(text: str) -> list[Flow]:
                 reply_destination=_endpoint(values, "dst", "dport", 1),
                 assured="[ASSURED]" in words,
                 replied="[UNREPLIED]" not in words,
-                packets=int(values.get("packets", ["0"])[0]),
-                bytes=int(values.get("bytes", ["0"])[0]),
+                packets=_count(values, "packets", 0),
+                bytes=_count(values, "bytes", 0),
+                reply_packets=_count(values, "packets", 1),
+                reply_bytes=_count(values, "bytes", 1),
             )
         )
     return flows
@@ -53,3 +57,8 @@ def parse(text: str) -> list[Flow]:
 def _endpoint(values: dict[str, list[str]], address: str, port: str, number: int) -> Endpoint:
     ports = values.get(port, [])
     return values[address][number], int(ports[number]) if number < len(ports) else 0
+
+
+def _count(values: dict[str, list[str]], name: str, number: int) -> int:
+    counts = values.get(name, [])
+    return int(counts[number]) if number < len(counts) else 0

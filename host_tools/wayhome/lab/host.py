@@ -153,12 +153,13 @@ class Host:
         """
         if self.lab.plan.host(self.name).web is None:
             raise LabError(f"{self.name} runs no web server in this plan")
-        return [line for line in self._web_lines() if "client" in line]
+        return [line for line in self.web_lines() if "client" in line]
 
     def web_is_ready(self) -> bool:
-        return any("ready" in line for line in self._web_lines())
+        return any("ready" in line for line in self.web_lines())
 
-    def _web_lines(self) -> list[dict[str, Any]]:
+    def web_lines(self) -> list[dict[str, Any]]:
+        """Return all that this host's web server has written (see services.py)."""
         # the last line may be half written
         lines = self.web_log_path.read_text().split("\n")[:-1]
         return [json.loads(line) for line in lines]
@@ -201,15 +202,19 @@ class Host:
         self.run(["conntrack", "-F"])
 
     def change_address(self, interface: str, address: str) -> None:
-        """Give an interface another IPv4 address of its LAN instead of its first one, as a provider does at night.
+        """Give an interface another address of its LAN instead of its first one of that family, as a provider does.
 
-        The host's routes stay; a NAT on it forgets its mappings. Raises PlanError if the LAN has no such address.
+        The host's routes stay, and its neighbours' lead to where it is now; a NAT on it forgets its mappings. Raises
+        PlanError if the LAN has no such address.
         """
-        changed = plan.with_address(self.lab.plan, self.name, interface, address)
-        host = self.lab.plan.host(self.name)
-        old = host.link(interface).ipv4
-        self.run(["sh", "-eu", "-c", layout.move_script(changed, changed.host(self.name), interface, old)])
-        if host.nat is not None:
+        before = self.lab.plan
+        changed = plan.with_address(before, self.name, interface, address)
+        self.run(["sh", "-eu", "-c", layout.move_script(before, changed, self.name, interface)])
+        for neighbour in before.hosts:
+            text = layout.reroute_script(before, changed, neighbour) if neighbour != self.name else ""
+            if text:
+                self.lab.host(neighbour).run(["sh", "-eu", "-c", text])
+        if before.host(self.name).nat is not None:
             self.forget_mappings()
         self.lab.plan_has_changed(changed)
 

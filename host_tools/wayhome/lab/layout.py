@@ -129,15 +129,30 @@ def idle_ports(links: list[dict[str, Any]]) -> list[str]:
     return idle
 
 
-def move_script(plan: Plan, host: Host, interface: str, old: tuple[IPv4Address, ...]) -> str:
-    """Return the shell text that replaces an interface's IPv4 addresses by those the plan has now, and keeps routes."""
-    link = host.link(interface)
-    lan = plan.lans[link.lan]
-    # All go and come again: the kernel drops a subnet's later addresses with its first one.
-    lines = [f"address del {address}/{_length(lan, address)} dev {interface}" for address in old]
-    lines += [f"address add {address}/{_length(lan, address)} dev {interface}" for address in link.ipv4]
-    lines += [f"route replace {route}" for route in routes(plan, host)]
+def move_script(before: Plan, after: Plan, host_name: str, interface: str) -> str:
+    """Return the shell text that replaces an interface's addresses by those that `after` has, and keeps its routes.
+
+    Addresses of a family that stays as it was are left alone.
+    """
+    host = after.host(host_name)
+    old, new = before.host(host_name).link(interface), host.link(interface)
+    lan = after.lans[new.lan]
+    lines = []
+    for gone, come in ((old.ipv4, new.ipv4), (old.ipv6, new.ipv6)):
+        if gone == come:
+            continue
+        # All go and come again: the kernel drops a subnet's later addresses with its first one.
+        lines += [f"address del {address}/{_length(lan, address)} dev {interface}" for address in gone]
+        lines += [f"address add {address}/{_length(lan, address)} dev {interface}{_nodad(address)}" for address in come]
+    lines += [f"route replace {route}" for route in routes(after, host)]
     return _batch(lines)
+
+
+def reroute_script(before: Plan, after: Plan, host_name: str) -> str:
+    """Return the shell text that leads a host's routes to where a router next to it is now, "" if none has moved."""
+    old = routes(before, before.host(host_name))
+    lines = [f"route replace {route}" for route in routes(after, after.host(host_name)) if route not in old]
+    return _batch(lines) if lines else ""
 
 
 def router_rules(host: Host, uplink: Link) -> str:

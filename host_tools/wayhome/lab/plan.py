@@ -188,33 +188,46 @@ def parse(name: str, text: str) -> Plan:
 
 
 def with_address(plan: Plan, host_name: str, interface: str, address: str) -> Plan:
-    """Return the plan with another first IPv4 address at one interface. Raises PlanError if it cannot be there."""
+    """Return the plan with another first address of its family at one interface.
+
+    Raises PlanError if it cannot be there.
+    """
     host = plan.host(host_name)
     link = host.link(interface)
-    network = plan.lans[link.lan].ipv4
+    lan = plan.lans[link.lan]
     entry = _Entry(f"plan {plan.name}, hosts.{host_name}.links.{interface}", {})
-    new = _address(entry, address, IPv4Address)
-    if network is None or new not in network or not link.ipv4:
-        raise entry.error(f"{address} cannot take the place of an address there ({network or 'no IPv4'})")
-    links = tuple(replace(one, ipv4=(new, *one.ipv4[1:])) if one is link else one for one in host.links)
+    new_link: Link | None = None
+    network: IPv4Network | IPv6Network | None
+    if ":" in address:
+        network, new_6 = lan.ipv6, _address(entry, address, IPv6Address)
+        if network is not None and new_6 in network and link.ipv6:
+            new_link = replace(link, ipv6=(new_6, *link.ipv6[1:]))
+    else:
+        network, new_4 = lan.ipv4, _address(entry, address, IPv4Address)
+        if network is not None and new_4 in network and link.ipv4:
+            new_link = replace(link, ipv4=(new_4, *link.ipv4[1:]))
+    if new_link is None:
+        raise entry.error(f"{address} cannot take the place of an address there ({network or 'no such family'})")
+    links = tuple(new_link if one is link else one for one in host.links)
     changed = replace(plan, hosts={**plan.hosts, host_name: replace(host, links=links)})
     _check(changed)
     return changed
 
 
-def addresses(plan: Plan) -> dict[str, dict[str, str]]:
-    """Return the first IPv4 address of every interface: host -> interface -> address."""
+def addresses(plan: Plan) -> dict[str, dict[str, list[str]]]:
+    """Return the first address of each family of every interface: host -> interface -> addresses."""
     return {
-        host.name: {link.interface: str(link.ipv4[0]) for link in host.links if link.ipv4}
+        host.name: {link.interface: [str(one[0]) for one in (link.ipv4, link.ipv6) if one] for link in host.links}
         for host in plan.hosts.values()
     }
 
 
-def with_addresses(plan: Plan, wanted: Mapping[str, Mapping[str, str]]) -> Plan:
-    """Return the plan with these first IPv4 addresses, in the form that addresses() returns."""
+def with_addresses(plan: Plan, wanted: Mapping[str, Mapping[str, list[str]]]) -> Plan:
+    """Return the plan with these first addresses, in the form that addresses() returns."""
     for host_name, interfaces in wanted.items():
-        for interface, address in interfaces.items():
-            plan = with_address(plan, host_name, interface, address)
+        for interface, firsts in interfaces.items():
+            for address in firsts:
+                plan = with_address(plan, host_name, interface, address)
     return plan
 
 
