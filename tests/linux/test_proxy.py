@@ -1,5 +1,6 @@
 import struct
 
+from shared import bpf
 from wayhomed.linux import proxy
 from wayhomed.wire.address import ip_from_text as ip
 from wayhomed.wire.address import ip_text
@@ -13,27 +14,7 @@ def packet(source, source_port, target, target_port, options=0):
 
 
 def accepted(data, wireguard_port=41641, proxy_port=41642):
-    """Run the filter's program as the kernel would; a load beyond the end rejects."""
-    program = proxy.proxy_filter(wireguard_port, proxy_port)
-    loaded = index = at = 0
-    while True:
-        code, if_true, if_false, k = program[at]
-        at += 1
-        if code == 0x06:
-            return k != 0
-        if code == 0x15:
-            at += if_true if loaded == k else if_false
-            continue
-        start = k + index if code == 0x48 else k
-        size = 4 if code == 0x20 else 1 if code == 0xB1 else 2
-        if start + size > len(data):
-            return False
-        value = int.from_bytes(data[start : start + size], "big")
-        if code == 0xB1:
-            index = 4 * (value & 15)
-        else:
-            assert code in (0x20, 0x28, 0x48)
-            loaded = value
+    return bpf.accepts(proxy.proxy_filter(wireguard_port, proxy_port), data)
 
 
 def test_each_index_has_an_address_of_its_own():
