@@ -87,6 +87,77 @@ async def test_endpoints_are_bounded_and_what_no_peer_could_use_is_left_out(tmp_
         assert node.endpoints == tuple(many[: hostinfo.ENDPOINTS_MAX])
 
 
+async def test_of_a_thousand_endpoints_the_first_usable_ones_are_kept_and_the_rest_is_no_error(tmp_path):
+    async with mesh(tmp_path) as m:
+        node = await m.join()
+        crowd = [f"10.0.{n >> 8}.{n & 255}:41641" for n in range(500)]
+        node = await m.registry.update_node(node.id, endpoints=["127.0.0.1:1"] * 500 + crowd)
+        assert node.endpoints == tuple(crowd[: hostinfo.ENDPOINTS_MAX])
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "0.0.0.0:1",
+        "0.1.2.3:1",
+        "127.0.0.1:1",
+        "127.9.9.9:1",
+        "224.0.0.1:1",
+        "239.255.255.250:1900",
+        "240.0.0.1:1",
+        "255.255.255.255:1",
+        "100.100.100.100:53",
+        "192.0.2.1:0",
+        "[::]:1",
+        "[::1]:1",
+        "[ff02::1]:1",
+        "[fe80::1]:1",
+        "[fe80::1%eth0]:1",
+        "[::ffff:192.0.2.1]:1",
+        "[fd7a:115c:a1e0::5]:1",
+    ],
+)
+async def test_an_endpoint_that_leads_to_no_other_host_is_left_out(tmp_path, endpoint):
+    async with mesh(tmp_path) as m:
+        node = await m.join()
+        node = await m.registry.update_node(
+            node.id, endpoints=["192.0.2.1:1", endpoint, "192.0.2.2:2"], endpoint_types=[2, 1, 4]
+        )
+        assert (node.endpoints, node.endpoint_types) == (("192.0.2.1:1", "192.0.2.2:2"), (2, 4))
+
+
+async def test_private_addresses_a_carriers_and_ipv6_are_kept(tmp_path):
+    async with mesh(tmp_path) as m:
+        node = await m.join()
+        told = (
+            "192.168.1.5:41641",
+            "10.0.0.7:41641",
+            "172.16.3.3:41641",
+            "169.254.7.7:41641",
+            "100.127.0.9:41641",
+            "[2001:db8::5]:41641",
+            "[fd00:1::5]:41641",
+        )
+        assert (await m.registry.update_node(node.id, endpoints=told)).endpoints == told
+
+
+async def test_a_mesh_address_in_use_is_no_endpoint_until_its_node_is_gone(tmp_path):
+    async with mesh(tmp_path) as m:
+        node, other = await m.join(), await m.join()
+        told = [f"{node.ipv4}:1", f"{other.ipv4}:1", "100.127.0.9:1"]
+        assert (await m.registry.update_node(node.id, endpoints=told)).endpoints == ("100.127.0.9:1",)
+        await m.registry.delete_node(other.id)
+        assert (await m.registry.update_node(node.id, endpoints=told)).endpoints == (told[1], "100.127.0.9:1")
+
+
+async def test_a_published_devices_mesh_address_is_no_endpoint(tmp_path):
+    async with mesh(tmp_path) as m:
+        node = await m.router()
+        device = await m.registry.publish("nas", node.id, "192.168.1.10")
+        told = [f"{device.ipv4}:1", "192.0.2.1:1"]
+        assert (await m.registry.update_node(node.id, endpoints=told)).endpoints == ("192.0.2.1:1",)
+
+
 @pytest.mark.parametrize(
     "endpoint", ["", "192.0.2.1", "192.0.2.1:", "192.0.2.1:x", "192.0.2.1:65536", "2001:db8::1:5", "[192.0.2.1]:5", 5]
 )

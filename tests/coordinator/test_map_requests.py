@@ -232,7 +232,7 @@ async def test_an_old_client_is_told_so():
 @pytest.mark.parametrize(
     "fields",
     [
-        {"Endpoints": ["192.0.2.1:1"] * 1000},
+        {"Endpoints": ["192.0.2.1:1"] * 1025},
         {"Endpoints": ["nonsense"]},
         {"Endpoints": ["192.0.2.1:99999"]},
         {"Endpoints": {"a": 1}},

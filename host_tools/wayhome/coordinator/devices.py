@@ -43,7 +43,7 @@ class Devices:
         if hostinfo is not None:
             after = with_hostinfo(after, hostinfo, self._world.names)
         if endpoints is not None:
-            after = with_endpoints(after, endpoints, endpoint_types)
+            after = with_endpoints(after, endpoints, endpoint_types, self._world.addresses)
         if disco_key is not None and len(disco_key) != 32:
             raise BadUpdate("a disco key has 32 bytes")
         if disco_key is not None and disco_key not in (ZERO_KEY, before.disco_key):

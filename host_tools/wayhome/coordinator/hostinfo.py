@@ -6,9 +6,9 @@ Kept as the client's JSON, with the known names spelt as the protocol spells the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 from typing import Any
 
 import msgspec
@@ -21,10 +21,13 @@ from .model import Prefix
 # Chosen by us. A stock client's Hostinfo is 1 to 4 KiB and its endpoints fewer than 20; a /16 in /24s is 256 routes.
 HOSTINFO_MAX_BYTES = 64 * 1024
 ENDPOINTS_MAX = 32
+ENDPOINTS_READ = 1024
 ROUTES_MAX = 256
 SERVICES_MAX = 64
 _TEXT_MAX = 255
 
+_NO_HOSTS_V4 = IPv4Network("0.0.0.0/8")
+_RESOLVER_V4 = IPv4Address("100.100.100.100")  # the clients' own, inside each of them
 _SERVICE = Shape("Proto Port Description")
 _PEERAPI = frozenset({"peerapi4", "peerapi6", "peerapi-dns-proxy"})
 
@@ -98,31 +101,42 @@ def for_peers(hostinfo: Mapping[str, Any], routes: Sequence[Prefix]) -> dict[str
     return told
 
 
-def checked_endpoints(endpoints: Sequence[str], types: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def checked_endpoints(
+    endpoints: Sequence[str], types: Sequence[int], mesh: Container[IPv4Address] = ()
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return (endpoints, types) as they are to be kept: what could be a host's place, at most ENDPOINTS_MAX of them.
 
-    The most reliable come first, so the surplus is cut at the end. Raises BadUpdate for text that is no endpoint.
+    mesh: the mesh's IPv4 addresses in use; other ones of 100.64.0.0/10 may be a carrier's. The most reliable come
+    first, so the surplus is cut at the end. Raises BadUpdate for text that is no endpoint.
     """
     if not isinstance(endpoints, (list, tuple)) or not isinstance(types, (list, tuple)):
         raise BadUpdate("Endpoints and EndpointTypes are lists")
-    kept: list[str] = []
-    kept_types: list[int] = []
-    for index, text in enumerate(endpoints[: 4 * ENDPOINTS_MAX]):
+    kept: dict[str, int] = {}
+    for index, text in enumerate(endpoints[:ENDPOINTS_READ]):
         address, port = _endpoint(text)
-        if port == 0 or address.is_unspecified or address.is_multicast or address in MESH_V6:
-            continue  # of no use to a peer, and a broadcast target is a nuisance to its network
-        canonical = f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
         kind = types[index] if index < len(types) else 0
         if type(kind) is not int or not 0 <= kind <= 255:
             raise BadUpdate("an endpoint's type is a small number")
-        if canonical not in kept and len(kept) < ENDPOINTS_MAX:
-            kept.append(canonical)
-            kept_types.append(kind)
-    return tuple(kept), tuple(kept_types)
+        if port == 0 or address in mesh or _is_no_place(address):
+            continue
+        canonical = f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+        if len(kept) < ENDPOINTS_MAX:
+            kept.setdefault(canonical, kind)
+    return tuple(kept), tuple(kept.values())
+
+
+def _is_no_place(address: IPv4Address | IPv6Address) -> bool:
+    """Tell whether peers that sent there would reach nobody, themselves, their own network or the tunnel."""
+    if address.is_unspecified or address.is_loopback or address.is_multicast:
+        return True
+    if isinstance(address, IPv4Address):
+        return address in _NO_HOSTS_V4 or address.is_reserved or address == _RESOLVER_V4
+    # Link-local: clients name theirs, no peer pings them. Mapped: IPv4 in a form that no client needs.
+    return address.is_link_local or address.ipv4_mapped is not None or address in MESH_V6
 
 
 def _endpoint(text: object) -> tuple[IPv4Address | IPv6Address, int]:
-    if not isinstance(text, str) or len(text) > 60:
+    if not isinstance(text, str) or len(text) > 80:
         raise BadUpdate("an endpoint is a text like 192.0.2.1:41641")
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
@@ -133,8 +147,12 @@ def _endpoint(text: object) -> tuple[IPv4Address | IPv6Address, int]:
         number = int(port)
     except ValueError:
         raise BadUpdate(f"{text!r} is not an endpoint like 192.0.2.1:41641 or [2001:db8::1]:41641") from None
-    if number > 0xFFFF or (address.version == 6 and address.scope_id):
+    if number > 0xFFFF:
         raise BadUpdate(f"{text!r} is not an endpoint that a peer could use")
+    if isinstance(address, IPv6Address) and address.scope_id:
+        if not address.is_link_local:
+            raise BadUpdate(f"{text!r} is not an endpoint that a peer could use")
+        address = IPv6Address(int(address))
     return address, number
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 from . import hostinfo, names
@@ -38,6 +39,7 @@ def with_hostinfo(node: Node, reported: Mapping[str, Any], taken: Set[str]) -> N
     return replace(node, hostname=facts.hostname)
 
 
-def with_endpoints(node: Node, endpoints: Sequence[str], types: Sequence[int]) -> Node:
-    kept, kept_types = hostinfo.checked_endpoints(endpoints, types)
+def with_endpoints(node: Node, endpoints: Sequence[str], types: Sequence[int], mesh: Set[IPv4Address]) -> Node:
+    """The node with newly reported endpoints; `mesh` are the mesh's addresses in use, which are nobody's outside."""
+    kept, kept_types = hostinfo.checked_endpoints(endpoints, types, mesh)
     return replace(node, endpoints=kept, endpoint_types=kept_types)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from ipaddress import IPv4Address
 from typing import Any
 
 from .model import Node, Prefix, Published, User
@@ -15,7 +16,8 @@ from .model import Node, Prefix, Published, User
 class World:
     """Users, nodes and published devices, who is online, and the relay map.
 
-    names: every DNS label in use. expired: ids of nodes whose key has run out, as of the last `time_passed`.
+    names: every DNS label in use. addresses: every IPv4 address of the mesh in use; the IPv6 ones go with them.
+    expired: ids of nodes whose key has run out, as of the last `time_passed`.
     tagged_routers: tagged nodes that lead somewhere, so that people's devices have a reason to see them.
     away_since: since when each ephemeral node that is not online is away. After a restart they get their whole time
     again to come back.
@@ -31,6 +33,7 @@ class World:
         self.expired: set[int] = set()
         self.away_since: dict[int, datetime] = {}
         self.names: set[str] = set()
+        self.addresses: set[IPv4Address] = set()
         self.by_node_key: dict[bytes, int] = {}
         self.by_machine: dict[bytes, set[int]] = {}
         self.by_user: dict[int, set[int]] = {}
@@ -90,6 +93,7 @@ class World:
         self.published[device.id] = device
         self.published_by.setdefault(device.node_id, {})[device.id] = device
         self.names.add(device.name)
+        self.addresses.add(device.ipv4)
         self._published_changed(device.node_id)
 
     def drop_published(self, device_id: int) -> None:
@@ -99,6 +103,7 @@ class World:
         if not devices:
             del self.published_by[device.node_id]
         self.names.discard(device.name)
+        self.addresses.discard(device.ipv4)
         self._published_changed(device.node_id)
 
     def set_online(self, node_id: int, online: bool, now: datetime) -> None:
@@ -144,6 +149,7 @@ class World:
 
     def _index(self, node: Node) -> None:
         self.names.add(node.name)
+        self.addresses.add(node.ipv4)
         self.by_node_key[node.node_key] = node.id
         self.by_machine.setdefault(node.machine_key, set()).add(node.id)
         if node.user_id is not None:
@@ -160,6 +166,7 @@ class World:
 
     def _unindex(self, node: Node) -> None:
         self.names.discard(node.name)
+        self.addresses.discard(node.ipv4)
         del self.by_node_key[node.node_key]
         machine = self.by_machine[node.machine_key]
         machine.discard(node.id)
