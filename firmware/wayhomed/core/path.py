@@ -66,12 +66,12 @@ MAX_PINGS = const(96)
 MAX_SEEN_TXIDS = const(64)
 _RETRY_MS = const(1_000)  # after such a limit refused a ping
 
-# Actions
-PING = const(1)
-CALL_ME_MAYBE = const(2)
-USE_DIRECT = const(3)
-USE_RELAY = const(4)
-RENEW = const(5)
+# Actions; no const(), for MicroPython would put the number in place of PathInput.CALL_ME_MAYBE's name too
+PING = 1
+CALL_ME_MAYBE = 2
+USE_DIRECT = 3
+USE_RELAY = 4
+RENEW = 5
 
 # What a ping is for
 _LISTED = const(0)
@@ -294,9 +294,11 @@ class Path:
     def packet_sent(self, now_ms: int) -> None:
         """Note a packet for the peer: WireGuard's at the proxy, or a user's ping. Called for each relayed packet."""
         now_ms = self._clock(now_ms)
-        self._traffic_ms = now_ms
         if self.state != PathState.RELAYED and (self._due_ms is None or now_ms < self._due_ms):
+            self._traffic_ms = now_ms
             return
+        self._settle(now_ms)  # if it was idle until this packet, it begins anew
+        self._traffic_ms = now_ms
         self._step(PathInput.TRAFFIC, now_ms)
         self._settle(now_ms)
 
@@ -310,28 +312,30 @@ class Path:
 
     def endpoints_received(self, endpoints: list, now_ms: int) -> None:
         """Take the netmap's addresses of the peer, in place of those it gave before."""
-        now_ms = self._clock(now_ms)
-        for candidate in self._candidates.values():
-            candidate.in_netmap = False
+        now_ms = self._begin(now_ms)
+        listed = set(endpoints)
+        for endpoint, candidate in self._candidates.items():
+            candidate.in_netmap = candidate.listed() and endpoint in listed
+        self._drop_unlisted(now_ms)
         for endpoint in endpoints:
             candidate = self._list(endpoint, now_ms, False)
             if candidate is not None:
                 candidate.in_netmap = True
-        self._drop_unlisted(now_ms)
         self._settle(now_ms)
 
     def call_me_maybe(self, endpoints: list, now_ms: int) -> None:
         """Take the peer's call: its firewall is open now, and these are all its addresses."""
-        now_ms = self._clock(now_ms)
+        now_ms = self._begin(now_ms)
         if not self._usable:
             return
-        for candidate in self._candidates.values():
-            candidate.in_call = False
+        listed = set(endpoints)
+        for endpoint, candidate in self._candidates.items():
+            candidate.in_call = candidate.listed() and endpoint in listed
+        self._drop_unlisted(now_ms)
         for endpoint in endpoints:
             candidate = self._list(endpoint, now_ms, True)
             if candidate is not None:
                 candidate.in_call = True
-        self._drop_unlisted(now_ms)
         self._called_ms = now_ms
         self._forget_last_pings()
         self._step(PathInput.CALL_ME_MAYBE, now_ms)
@@ -339,7 +343,7 @@ class Path:
 
     def ping_received(self, txid: bytes, source: tuple, now_ms: int) -> bool:
         """Note the peer's ping by UDP; tell whether to answer it (not so if it is a copy)."""
-        now_ms = self._clock(now_ms)
+        now_ms = self._begin(now_ms)
         if not self._usable or (txid, source) in self._seen:
             return False
         self._seen.append((txid, source))
@@ -362,7 +366,6 @@ class Path:
             return None
         sent.waiting = False
         latency_ms = max(1, now_ms - sent.sent_ms)
-        self._settle(now_ms)
         candidate = self._candidates.get(source)
         if candidate is not None:
             candidate.heard = True
@@ -379,7 +382,7 @@ class Path:
 
         If it is trusted, it is left alone. If not, it becomes a candidate, and WireGuard is set back.
         """
-        now_ms = self._clock(now_ms)
+        now_ms = self._begin(now_ms)
         if not self._usable:
             self._actions.append((USE_RELAY, False))
             return
@@ -397,14 +400,14 @@ class Path:
 
     def uplink_changed(self, now_ms: int) -> None:
         """Forget what was proven: our own link, route or address changed."""
-        now_ms = self._clock(now_ms)
+        now_ms = self._begin(now_ms)
         self._forget_proofs()
         self._leave(PathInput.UPLINK_CHANGED, now_ms)
         self._settle(now_ms)
 
     def disco_key_changed(self, now_ms: int) -> None:
         """Begin anew with a peer that restarted (or got its disco key back): its WireGuard sessions are gone too."""
-        now_ms = self._clock(now_ms)
+        now_ms = self._begin(now_ms)
         self._usable = True
         self._forget_proofs()
         self._step(PathInput.RESTARTED, now_ms)
@@ -413,16 +416,19 @@ class Path:
 
     def gone(self, now_ms: int) -> None:
         """Stop everything: the peer has no disco key, or expired. disco_key_changed() begins anew."""
-        now_ms = self._clock(now_ms)
+        now_ms = self._begin(now_ms)
         self._forget_proofs()
+        for candidate in self._candidates.values():
+            candidate.heard = False
         self._traffic_ms = self._called_ms = None
         self._leave(PathInput.GONE, now_ms)
+        self._step(PathInput.GONE, now_ms)
         self._usable = False
         self._settle(now_ms)
 
     def send_failed(self, endpoint: tuple, now_ms: int) -> None:
         """Take the machine's word that nothing can be sent there: no route, unreachable."""
-        now_ms = self._clock(now_ms)
+        now_ms = self._begin(now_ms)
         candidate = self._candidates.get(endpoint)
         if candidate is not None:
             candidate.forget_pongs()
@@ -442,6 +448,14 @@ class Path:
         if now_ms > self._now_ms:
             self._now_ms = now_ms
         return self._now_ms
+
+    def _begin(self, now_ms: int) -> int:
+        """Do what was due before this input, if the timer is late; return the time."""
+        now_ms = self._clock(now_ms)
+        due_ms = self.next_timer_ms()
+        if due_ms is not None and due_ms <= now_ms:
+            self._settle(now_ms)
+        return now_ms
 
     def _active_until_ms(self) -> int:
         until_ms = 0
@@ -596,35 +610,52 @@ class Path:
         for other in self._candidates.values():
             if other.listed():
                 listed += 1
-        if listed >= MAX_CANDIDATES - MAX_LEARNED and not (is_call and self._make_room(now_ms)):
+        if listed >= MAX_CANDIDATES - MAX_LEARNED and not (is_call and self._drop_from_netmap(now_ms)):
             return None
-        return candidate if candidate is not None else self._add(endpoint)
+        if candidate is not None:
+            return candidate
+        if len(self._candidates) >= MAX_CANDIDATES and not self._drop_learned(now_ms):
+            return None
+        return self._add(endpoint)
 
-    def _make_room(self, now_ms: int) -> bool:
-        """Drop one address that the netmap alone lists and that is not trusted."""
+    def _learn(self, endpoint: tuple, now_ms: int):
+        """Return the candidate for an address the peer was heard from; None if there is no room for a new one."""
+        candidate = self._candidates.get(endpoint)
+        if candidate is None:
+            learned = 0
+            for other in self._candidates.values():
+                if not other.listed():
+                    learned += 1
+            is_full = learned >= MAX_LEARNED or len(self._candidates) >= MAX_CANDIDATES
+            if is_full and not self._drop_learned(now_ms):
+                return None
+            candidate = self._add(endpoint)
+        candidate.learned_ms = now_ms
+        candidate.heard = True
+        return candidate
+
+    def _drop_from_netmap(self, now_ms: int) -> bool:
+        """Make room: drop an address that the netmap alone lists."""
         for endpoint, candidate in self._candidates.items():
             if candidate.in_netmap and not candidate.in_call and self._may_drop(endpoint, now_ms):
                 del self._candidates[endpoint]
                 return True
         return False
 
+    def _drop_learned(self, now_ms: int) -> bool:
+        """Make room: drop the learned address from which the peer pinged least lately."""
+        oldest = None
+        for endpoint, candidate in self._candidates.items():
+            if not candidate.listed() and self._may_drop(endpoint, now_ms):
+                if oldest is None or candidate.learned_ms < self._candidates[oldest].learned_ms:
+                    oldest = endpoint
+        if oldest is None:
+            return False
+        del self._candidates[oldest]
+        return True
+
     def _may_drop(self, endpoint: tuple, now_ms: int) -> bool:
         return endpoint != self.best and now_ms >= self._candidates[endpoint].trust_until_ms
-
-    def _learn(self, endpoint: tuple, now_ms: int):
-        """Return the candidate for an address the peer was heard from; None if there is no room for a new one."""
-        candidate = self._candidates.get(endpoint)
-        if candidate is None:
-            learned = [(c.learned_ms, e) for e, c in self._candidates.items() if not c.listed()]
-            if len(learned) >= MAX_LEARNED:
-                learned = [pair for pair in learned if self._may_drop(pair[1], now_ms)]
-                if not learned:
-                    return None
-                del self._candidates[min(learned)[1]]
-            candidate = self._add(endpoint)
-        candidate.learned_ms = now_ms
-        candidate.heard = True
-        return candidate
 
     def _add(self, endpoint: tuple):
         """Make a candidate. One that was dropped and came back is not pinged sooner for that."""
