@@ -119,6 +119,7 @@ class FakeCoordinator:
             "HostName": "127.0.0.1",
             "IPv4": "127.0.0.1",
             "IPv6": "none",
+            "STUNPort": -1,
             "DERPPort": self.relay_port or 1,
             **self.relay_fields,
         }
@@ -356,8 +357,31 @@ class FakeRelay:
                         self.deliver(to, key, packet)
 
 
+class FakeSharedPort:
+    """The UDP port that is shared with WireGuard. sent: (endpoint, datagram); failures: endpoint -> OSError."""
+
+    def __init__(self):
+        self.port = 41641
+        self.sent, self.failures = [], {}
+        self._arrived = asyncio.Queue()
+
+    def arrive(self, source: tuple, datagram: bytes | OSError) -> None:
+        self._arrived.put_nowait((source, datagram))
+
+    async def receive(self) -> tuple:
+        source, datagram = await self._arrived.get()
+        if isinstance(datagram, OSError):
+            raise datagram
+        return source, datagram
+
+    def send(self, endpoint: tuple, datagram: bytes) -> None:
+        if endpoint in self.failures:
+            raise self.failures[endpoint]
+        self.sent.append((endpoint, datagram))
+
+
 class FakeDataPlane:
-    """The kernel, as far as the daemon asks it."""
+    """The kernel, as far as the daemon asks it. uplinks: of its Facts; counters: what traffic() gives."""
 
     def __init__(self):
         self.private_key = None
@@ -369,6 +393,10 @@ class FakeDataPlane:
         self.end = asyncio.Event()
         self.news = asyncio.Event()
         self.failure = None
+        self.shared_port = FakeSharedPort()
+        self.uplinks, self.own = [], [bytes((192, 168, 1, 2))]
+        self.counters, self.paths_set, self.held = {}, [], {}
+        self.uplink_changes = 0
 
     async def clean_up(self) -> None:
         self.clean_ups += 1
@@ -383,7 +411,27 @@ class FakeDataPlane:
 
     def facts(self, remotes: list, now_s: int = 0):
         self.remotes = remotes
-        return dataplane.Facts()
+        found = dataplane.Facts()
+        found.own, found.uplinks = list(self.own), list(self.uplinks)
+        return found
+
+    def own_addresses(self) -> list:
+        return list(self.own)
+
+    async def set_paths(self, changes: list) -> None:
+        self.paths_set.extend(changes)
+
+    def hold(self, endpoints: dict) -> None:
+        self.held = dict(endpoints)
+
+    async def carry_held(self) -> None:
+        await asyncio.Event().wait()
+
+    async def traffic(self) -> dict:
+        return dict(self.counters)
+
+    async def uplink_changed(self) -> None:
+        self.uplink_changes += 1
 
     async def apply(self, plan) -> None:
         self.plans.append(plan)

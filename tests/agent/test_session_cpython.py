@@ -30,7 +30,9 @@ async def test_it_joins_by_an_auth_key_and_tells_what_it_is(tmp_path):
         update = w.coordinator.updates[-1]
         assert update["OmitPeers"] is True
         assert update["DiscoKey"] == keys.key_text(keys.DISCO, w.board.disco_public)
-        assert update["Endpoints"] == []
+        assert "Endpoints" not in w.coordinator.updates[0], "while nothing is known, nothing is said"
+        await until(lambda: w.coordinator.updates[-1].get("Endpoints") == ["192.168.1.2:41641"])
+        assert w.coordinator.updates[-1]["EndpointTypes"] == [1]
         assert list(w.data_plane.plans[-1].peers) == [w.coordinator.peers[0].key]
         assert w.data_plane.private_key == w.state.node_private
 

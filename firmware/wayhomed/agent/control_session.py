@@ -12,6 +12,7 @@ import json
 from wayhomed.core import server_url
 from wayhomed.core.backoff import Backoff
 from wayhomed.core.map_response import decode_response
+from wayhomed.core.pace import Pace
 from wayhomed.port import const, monotonic_ms, random_bytes, runtime
 from wayhomed.port.tasks import Mailbox, run_all, sleep_ms, wait_for_event, within
 from wayhomed.wire import control, keys
@@ -32,6 +33,9 @@ _STEADY_MS = const(10_000)  # a poll that lived this long was no failure
 _PINGS_WAITING = const(4)
 _TOO_MANY_REQUESTS_MS = const(10_000)
 _REFUSED_RETRY_MS = const(60_000)
+# Of what we tell: a NAT that gives us another port at each look must not keep all peers of a mesh busy.
+_UPDATES_AT_ONCE = const(6)
+_UPDATE_EVERY_MS = const(10_000)
 
 
 class Phase:
@@ -60,9 +64,9 @@ class LoginRefused(Exception):
 
 
 class ControlSession:
-    """The session. `board` is the daemon, asked for: netmap (Netmap), home_region(), disco_public, log, and told:
-    netmap_changed(difference), node_key_changed(), session_changed(), ping_asked(request) (awaitable, gives a
-    PingResponse dict).
+    """The session. `board` is the daemon, asked for: netmap (Netmap), net_info(), own_endpoints(), disco_public, log,
+    and told: netmap_changed(difference), node_key_changed(), session_changed(), ping_asked(request) (awaitable, gives
+    a PingResponse dict).
     """
 
     def __init__(self, state, board, mark: int):
@@ -73,6 +77,8 @@ class ControlSession:
         self._backoff = Backoff()
         self._kicked = asyncio.Event()
         self._update_due = asyncio.Event()
+        self._update_pace = Pace(_UPDATES_AT_ONCE, _UPDATE_EVERY_MS)
+        self._told = b""  # what this connection's last update said, but for latencies
         self._auth_key = ""
         self._ephemeral = False
         self._new_key_wanted = False
@@ -101,9 +107,16 @@ class ControlSession:
         self._kicked.set()
 
     def settings_changed(self) -> None:
-        """Hostinfo, home relay or settings are new: tell the coordinator, or stop if so wished."""
+        """Hostinfo, home relay, endpoints or settings are new: tell the coordinator, or stop if so wished."""
         self._update_due.set()
         if not self._state.prefs.want_running:
+            self._kicked.set()
+
+    def uplink_changed(self) -> None:
+        """This machine has another way out: connect anew, for the old connection may be dead without saying so."""
+        # A link that a person has yet to open would be another one after that.
+        if self._state.prefs.want_running and not self.auth_url:
+            self._backoff.succeeded()
             self._kicked.set()
 
     # --- The loop ---
@@ -204,6 +217,7 @@ class ControlSession:
             self._set_phase(Phase.JOINING)
         await self._log_in(connection, server_key)
         self._accept_new_server_key = False
+        self._told = b""
         await self._send_update(connection)
         await run_all(self._poll(connection), self._update_loop(connection), self._ping_loop(connection))
 
@@ -295,31 +309,38 @@ class ControlSession:
 
     def _hostinfo(self) -> dict:
         machine = keys.public_of(self._state.machine_private)
-        return hostinfo.hostinfo(self._state.prefs, machine, self._board.home_region())
+        return hostinfo.hostinfo(self._state.prefs, machine, self._board.net_info())
 
     # --- Telling of changes (control.md 6) ---
 
     async def _send_update(self, connection) -> None:
         self._update_due.clear()
-        body = hostinfo.map_body(
-            keys.public_of(self._state.node_private), self._board.disco_public, self._hostinfo(), False
-        )
+        info = self._hostinfo()
+        said = self._map_body(hostinfo.without_latencies(info), False)
+        if said == self._told:
+            return
+        body = self._map_body(info, False)
         asking = connection.request("POST", "/machine/map", body, _ANSWER_BYTES)
         status, answer = await within(_REQUEST_MS, asking, "telling the coordinator of a change")
         if status != 200:
             raise BadWire("an update of ours: status %d: %s" % (status, _text(answer)))
+        self._told = said
+        self._update_pace.done(monotonic_ms())
+
+    def _map_body(self, info: dict, stream: bool) -> bytes:
+        node_public = keys.public_of(self._state.node_private)
+        return hostinfo.map_body(node_public, self._board.disco_public, info, stream, self._board.own_endpoints())
 
     async def _update_loop(self, connection) -> None:
         while True:
             await self._update_due.wait()
+            await sleep_ms(self._update_pace.wait_ms(monotonic_ms()))
             await self._send_update(connection)
 
     # --- The poll (control.md 7) ---
 
     async def _poll(self, connection) -> None:
-        node_private = self._state.node_private
-        body = hostinfo.map_body(keys.public_of(node_private), self._board.disco_public, self._hostinfo(), True)
-        _number, answer = await connection.open("POST", "/machine/map", body)
+        _number, answer = await connection.open("POST", "/machine/map", self._map_body(self._hostinfo(), True))
         status = await within(_REQUEST_MS, answer.headers(), "asking for the map")
         if status != 200:
             text = await within(_REQUEST_MS, answer.read(), "asking for the map")

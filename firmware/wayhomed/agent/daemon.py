@@ -1,9 +1,10 @@
 """The daemon as a whole: the netmap in the middle, and what moves when it changes.
 
-    coordinator --ControlSession--> Netmap --plan--> DataPlane (kernel, WireGuard)
-                                       |                 ^ |
-                                       +--> RelayLinks --+ |   every peer's packets go by a relay
-                                                 ^---------+
+    coordinator --ControlSession--> Netmap --plan--> DataPlane (kernel, WireGuard) <-- direct --> peers
+                                       |               ^   ^ |
+                                       |   PathKeeper -+   | |    which way each peer's packets go
+                                       +--> RelayLinks ----+ |    those of peers that are not direct
+                                                 ^-----------+
 Every task of the daemon is started below run() and ends with it.
 """
 
@@ -19,10 +20,11 @@ from wayhomed.linux.errors import DataPlaneError
 from wayhomed.port import const, monotonic_ms, random_bytes, runtime
 from wayhomed.port.crypto import sha256
 from wayhomed.port.tasks import run_all, sleep_ms, wait_for_event
-from wayhomed.wire import address, disco, keys
+from wayhomed.wire import address, disco, keys, wireguard
 from wayhomed.wire.errors import BadWire
 
 from .control_session import ControlSession, Phase
+from .paths import PathKeeper
 from .pings import Pings
 from .relay_links import RelayLinks
 from .state import StateError
@@ -62,6 +64,7 @@ class Board:
         self._node_private_in_use = b""
         self._applied_id = 0  # which node the peers in the kernel know us as; 0 = no peers there
         self._peers_by_key: dict = {}
+        self._uplinks: list | None = None  # of the last Facts while the data plane stands
         self._apply_due = asyncio.Event()
         self._save_due = asyncio.Event()
         self._saved_hash = b""
@@ -69,8 +72,8 @@ class Board:
         self._stop = asyncio.Event()
         self._news = asyncio.Event()
         self.links = RelayLinks(self, settings.mark, settings.allow_insecure_relays, settings.plain_relays)
+        self.paths = PathKeeper(self, self._one_call)
         self.pings = Pings(self)
-        self.disco_public = self.pings.disco_public
         self.session = ControlSession(state, self, settings.mark)
 
     # --- Life ---
@@ -142,8 +145,11 @@ class Board:
 
     # --- What the session asks and tells ---
 
-    def home_region(self) -> int:
-        return self.links.relays.home
+    def net_info(self) -> dict:
+        return self.paths.net_info()
+
+    def own_endpoints(self):
+        return self.paths.told_endpoints()
 
     def netmap_changed(self, difference) -> None:
         changed = [node_id for node_id in difference.peers_changed if node_id in self.netmap.peers]
@@ -159,6 +165,7 @@ class Board:
                 self.links.relays.peer_moved(key)
         if difference.relays_changed:
             self.links.map_received(self.netmap.derp_map)
+            self.paths.relays_changed()
         self.applied = False
         self._apply_due.set()
         self._save_due.set()
@@ -169,6 +176,10 @@ class Board:
 
     def session_changed(self) -> None:
         self._tell()
+
+    @property
+    def disco_public(self) -> bytes:
+        return self.paths.disco_public
 
     async def ping_asked(self, request: dict) -> dict:
         return await self.pings.asked(request)
@@ -193,9 +204,25 @@ class Board:
             return
         self.links.relays.packet_received(node_key, region_id, monotonic_ms())
         if disco.looks_like_disco(packet):
-            self.pings.disco_received(peer, packet, region_id)
+            self.paths.relay_received(node_key, packet, region_id)
         elif self.data_plane is not None:
+            if len(packet) == wireguard.RESPONSE_BYTES and packet[0] == wireguard.RESPONSE:
+                self.links.handshake_answered(node_key)
             self.data_plane.inject(node_key, packet)
+
+    # --- What the paths ask and tell ---
+
+    def peer_by_key(self, node_key: bytes):
+        """Return the netmap's Node of a peer, or None."""
+        return self._peers_by_key.get(node_key)
+
+    def paths_changed(self) -> None:
+        self._tell()
+
+    def endpoints_changed(self) -> None:
+        """We can be reached elsewhere, or the network looks different: the coordinator tells the others."""
+        self.session.settings_changed()
+        self._tell()
 
     # --- The data path ---
 
@@ -248,10 +275,13 @@ class Board:
     async def _use(self, data_plane) -> None:
         self.data_plane = data_plane
         self._applied_id = 0
+        self._uplinks = None
         self._apply_due.set()
         try:
             await run_all(
                 self.links.run(),
+                self.paths.run(data_plane),
+                data_plane.carry_held(),
                 self._apply_loop(data_plane),
                 self._pump(data_plane),
                 self._notice_changes(data_plane),
@@ -268,8 +298,7 @@ class Board:
     def _renew_disco(self) -> None:
         # WireGuard's sessions have ended with the tunnel. Stock clients begin theirs anew at once when they see another
         # disco key; otherwise they send into the old one for 15 seconds more (measured with 1.90.9).
-        self.pings = Pings(self)
-        self.disco_public = self.pings.disco_public
+        self.paths.reset()
         self.session.settings_changed()
 
     async def _apply_loop(self, data_plane) -> None:
@@ -291,6 +320,13 @@ class Board:
                     await data_plane.apply(planning.plan(Netmap(), wishes, facts))
                 await data_plane.apply(plan)
                 self._applied_id = own_id
+                moved = self._uplinks not in (None, facts.uplinks)
+                self._uplinks = facts.uplinks
+                if moved:
+                    await data_plane.uplink_changed()
+            self.paths.applied([peer for peer in self.netmap.peers.values() if peer.key in plan.peers], facts)
+            if moved:
+                self._uplink_changed()
             for problem in plan.problems:
                 self.log.warning("netmap: " + problem)
             if not self.applied and not self._apply_due.is_set():
@@ -300,18 +336,27 @@ class Board:
 
     async def _pump(self, data_plane) -> None:
         """Carry what WireGuard sends to relayed peers to their relays."""
-        links = self.links
+        links, paths = self.links, self.paths
         while True:
             key, datagram = await data_plane.receive()
             peer = self._peers_by_key.get(key)
             if peer is not None:
                 links.send(key, peer.home_derp, datagram)
+                if len(datagram) > wireguard.KEEPALIVE_BYTES:  # a keepalive is nobody's traffic
+                    paths.packet_sent(key)
 
     async def _notice_changes(self, data_plane) -> None:
         while True:
             await data_plane.changed()
             await sleep_ms(_SETTLE_MS)
             self._apply_due.set()
+
+    def _uplink_changed(self) -> None:
+        """The way out of this machine is another one: nothing that went by the old one is worth waiting for."""
+        self.log.info("the uplink has changed")
+        self.links.uplink_changed()
+        self.session.uplink_changed()
+        self.paths.uplink_changed()
 
     async def _notice_end(self, data_plane) -> None:
         raise DataPlaneError(await data_plane.ended())

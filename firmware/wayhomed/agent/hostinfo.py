@@ -1,4 +1,4 @@
-"""What we tell the coordinator: Hostinfo with NetInfo (control.md section 8.6), and the requests that carry it."""
+"""What we tell the coordinator: Hostinfo with NetInfo (control.md section 8.6), endpoints, and what carries them."""
 
 import json
 from binascii import hexlify
@@ -15,8 +15,8 @@ CAPABILITY_VERSION = const(120)
 _ZERO_TIME = "0001-01-01T00:00:00Z"
 
 
-def hostinfo(prefs: Prefs, machine_public: bytes, home_region: int) -> dict:
-    """Return Hostinfo; home_region 0 leaves NetInfo out, which keeps what the coordinator has."""
+def hostinfo(prefs: Prefs, machine_public: bytes, net_info: dict) -> dict:
+    """Return Hostinfo; an empty net_info is left out, which keeps what the coordinator has."""
     system, release, machine = runtime.operating_system()
     info = {
         "IPNVersion": "wayhomed-" + VERSION,
@@ -29,9 +29,18 @@ def hostinfo(prefs: Prefs, machine_public: bytes, home_region: int) -> dict:
         "RoutableIPs": [address.prefix_text(prefix) for prefix in prefs.advertise_routes],
         "NoLogsNoSupport": True,
     }
-    if home_region:
-        info["NetInfo"] = {"PreferredDERP": home_region}
+    if net_info:
+        info["NetInfo"] = net_info
     return info
+
+
+def without_latencies(info: dict) -> dict:
+    """Return a Hostinfo without what differs at each measurement: no reason to tell anybody (control.md 8.6)."""
+    if "NetInfo" not in info:
+        return info
+    kept = dict(info)
+    kept["NetInfo"] = {name: info["NetInfo"][name] for name in info["NetInfo"] if name != "DERPLatency"}
+    return kept
 
 
 def _label(name: str) -> str:
@@ -61,18 +70,23 @@ def register_body(
     return json.dumps(request).encode()
 
 
-def map_body(node_public: bytes, disco_public: bytes, info: dict, stream: bool) -> bytes:
-    """Return a MapRequest (control.md 6): the poll, or a lite update. No Compress: a board has no zstd."""
+def map_body(node_public: bytes, disco_public: bytes, info: dict, stream: bool, endpoints) -> bytes:
+    """Return a MapRequest (control.md 6): the poll, or a lite update. No Compress: a board has no zstd.
+
+    endpoints: [((ip, port), type)], most reliable first; None while they are not known, which leaves what the
+    coordinator has.
+    """
     request = {
         "Version": CAPABILITY_VERSION,
         "KeepAlive": True,
         "NodeKey": keys.key_text(keys.NODE, node_public),
         "DiscoKey": keys.key_text(keys.DISCO, disco_public),
         "Hostinfo": info,
-        "Endpoints": [],
-        "EndpointTypes": [],
         "Stream": stream,
     }
+    if endpoints is not None:
+        request["Endpoints"] = [address.endpoint_text(endpoint) for endpoint, _kind in endpoints]
+        request["EndpointTypes"] = [kind for _endpoint, kind in endpoints]
     if not stream:
         request["OmitPeers"] = True
     return json.dumps(request).encode()

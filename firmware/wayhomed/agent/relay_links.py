@@ -8,7 +8,7 @@ import asyncio
 from wayhomed.core.relays import Relays
 from wayhomed.port import const, monotonic_ms, net, random_bytes
 from wayhomed.port.tasks import Mailbox, run_all, sleep_ms, wait_for_event, within
-from wayhomed.wire import address, derp, keys
+from wayhomed.wire import address, derp, keys, wireguard
 from wayhomed.wire.errors import BadWire
 
 # Fixed by the protocol (derp.md 1, 4, 9)
@@ -24,6 +24,8 @@ QUEUE_FRAMES = const(128)  # for one region; when full, the oldest is dropped
 _PROBE_MS = const(3_000)
 _PROBE_AGAIN_MS = const(300_000)
 _STALE_MS = const(5_000)  # WireGuard sends an initiation again after this long
+_INITIATION_MS = const(90_000)  # as long as WireGuard itself tries (whitepaper 6.1)
+_MAX_INITIATIONS = const(512)
 
 
 class RelayLinks:
@@ -41,6 +43,9 @@ class RelayLinks:
         self._plain_http = plain_http
         self._queues: dict = {}  # region id -> Mailbox of (frame, queued at ms)
         self._tasks: dict = {}  # region id -> task
+        # Peer's node key -> (region id, frame, queued at ms): the newest initiation that it did not answer yet. One that
+        # went into a dying link would be repeated by WireGuard after 5 s; we send it again when the link is back.
+        self._initiations: dict = {}
         self._heard_ms: dict = {}  # region id -> when its relay last said anything
         self._changed = asyncio.Event()
         self._probe_due = asyncio.Event()
@@ -60,9 +65,19 @@ class RelayLinks:
 
     def node_key_changed(self) -> None:
         """Connect everywhere anew: a relay knows us by our node key."""
+        self._initiations = {}
         for region_id in list(self._tasks):
             self._end(region_id)
         self._changed.set()
+
+    def uplink_changed(self) -> None:
+        """Connect everywhere anew, at once: the old connections may be dead without anybody saying so. Queues stay."""
+        for region_id in list(self._tasks):
+            self._tasks.pop(region_id).cancel()
+            self.relays.link_closed(region_id)
+        self._changed.set()
+        self._probe_due.set()
+        self._board.relays_changed()
 
     def send(self, node_key: bytes, home_derp: int, packet: bytes) -> bool:
         """Queue a packet for a peer; False if no relay leads to it."""
@@ -75,12 +90,30 @@ class RelayLinks:
 
     def send_by(self, region_id: int, node_key: bytes, packet: bytes) -> None:
         """Queue a packet for a peer in a certain region."""
+        now_ms = monotonic_ms()
+        frame = derp.encode_send_packet(node_key, packet)
+        if len(packet) == wireguard.INITIATION_BYTES and wireguard.classify(packet) == wireguard.INITIATION:
+            self._keep_initiation(region_id, node_key, frame, now_ms)
         queue = self._queues.get(region_id)
         if queue is None:
             queue = self._queues[region_id] = Mailbox(QUEUE_FRAMES)
-        queue.put((derp.encode_send_packet(node_key, packet), monotonic_ms()))
+        queue.put((frame, now_ms))
         if region_id not in self._tasks:
             self._changed.set()
+
+    def _keep_initiation(self, region_id: int, node_key: bytes, frame: bytes, now_ms: int) -> None:
+        kept = self._initiations
+        if node_key not in kept and len(kept) >= _MAX_INITIATIONS:
+            for key in [key for key in kept if now_ms - kept[key][2] >= _INITIATION_MS]:
+                del kept[key]
+            if len(kept) >= _MAX_INITIATIONS:
+                return
+        kept[node_key] = (region_id, frame, now_ms)
+
+    def handshake_answered(self, node_key: bytes) -> None:
+        """Note that a peer answers: its initiation need not be sent again."""
+        if node_key in self._initiations:
+            del self._initiations[node_key]
 
     # --- The links ---
 
@@ -210,9 +243,16 @@ class RelayLinks:
         queue = self._queues.get(region_id)
         if queue is None:
             queue = self._queues[region_id] = Mailbox(QUEUE_FRAMES)
-        # What waited through an outage would only be in the way of what is sent now.
-        for frame, queued_ms in queue.take_now():
-            if now_ms - queued_ms < _STALE_MS:
+        # What waited through an outage would only be in the way of what is sent now, but for unanswered initiations:
+        # without a session nothing else is worth anything.
+        waiting = queue.take_now()
+        first = []
+        for kept in self._initiations.values():
+            if kept[0] == region_id and now_ms - kept[2] < _INITIATION_MS:
+                first.append(kept[1])
+                queue.put((kept[1], now_ms))
+        for frame, queued_ms in waiting:
+            if now_ms - queued_ms < _STALE_MS and frame not in first:
                 queue.put((frame, queued_ms))
         self._board.relays_changed()
         self._heard_ms[region_id] = now_ms

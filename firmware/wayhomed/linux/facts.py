@@ -27,16 +27,22 @@ def gather(kernel, interface: str, remotes: list) -> Facts:
             tunnel = found.index
         elif found.name == "lo":
             loopback = found.index
+    by_interface: dict = {}
     for found in link.addresses(kernel):
         if found.index == tunnel or found.is_link_local:
             continue
         facts.own.append(found.ip)
+        by_interface.setdefault((found.index, len(found.ip)), []).append(found.ip)
         if found.length < 8 * len(found.ip) and found.index != loopback:
             facts.connected.append(_network(found.ip, found.length))
     for found in routes.routes(kernel):
         if found.table == routes.MAIN and found.index != tunnel:
             if found.gateway and found.gateway not in facts.gateways:
                 facts.gateways.append(found.gateway)
+            if not found.prefix[1]:
+                ips = by_interface.get((found.index, len(found.prefix[0])), [])
+                facts.uplinks.append((found.index, found.gateway or b"", sorted(ips)))
+    facts.uplinks.sort()
     facts.resolvers = resolvers_from_text("\n".join([_read(path) for path in _RESOLV_CONF])) + _dhcp_servers()
     facts.remotes = list(remotes)
     return facts
