@@ -5,6 +5,7 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -14,9 +15,14 @@ from pathlib import Path
 import pytest
 
 from agent.fakes import Peer, until, world
+from wayhomed.agent import local_api
 from wayhomed.agent import state as state_module
 from wayhomed.agent.local_api import LocalApi
+from wayhomed.core.netcheck import Netcheck
+from wayhomed.core.path import PathState, Reason
+from wayhomed.core.paths import PathView
 from wayhomed.linux.errors import DataPlaneError
+from wayhomed.port import monotonic_ms
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 WAYHOMECTL = [sys.executable, "-c", "from wayhomed.agent.wayhomectl import main; main()"]
@@ -40,14 +46,14 @@ async def served(tmp_path):
 async def _served(tmp_path, folder):
     async with world(tmp_path) as w:
         w.socket = folder / "wayhomed.sock"
-        api = LocalApi(w.board, str(w.socket))
-        serving = asyncio.create_task(api.run(asyncio.create_task))
+        w.api = LocalApi(w.board, str(w.socket))
+        w.serving = asyncio.create_task(w.api.run(asyncio.create_task))
         try:
             yield w
         finally:
-            serving.cancel()
+            w.serving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await serving
+                await w.serving
             assert not w.socket.exists()
 
 
@@ -269,11 +275,311 @@ async def test_what_the_owner_does_not_allow_is_told_with_its_reason(tmp_path):
         ]
 
 
+# --- Paths ---
+
+RELAYED = PathView(PathState.PROBING, None, 0, 0, Reason.ASKING, 2, 4)
+NO_ANSWER = RELAYED._replace(reason=Reason.NO_ANSWER)
+DIRECT = PathView(PathState.DIRECT, (bytes([203, 0, 113, 30]), 41641), 3, 0, Reason.DIRECT, 2, 4)
+
+
+class FakePaths:
+    """The paths to all peers, as a test has them; whatever else the daemon wants of them is done by the real ones."""
+
+    def __init__(self, board):
+        self._board, self._real = board, board.paths
+        self.shown = RELAYED
+        self.netcheck = None
+        self.measured = Netcheck()
+        self.answers = []  # what ping() gives, one after the other; the last one for ever
+        self.asked = 0
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def view(self, node_key):
+        return self.shown._replace(since_ms=monotonic_ms())
+
+    def show(self, view):
+        self.shown = view
+        self._board._tell()
+
+    def endpoints(self):
+        return [((bytes([192, 168, 1, 2]), 41641), 1), ((bytes([203, 0, 113, 2]), 40000), 2)]
+
+    async def run_netcheck(self, timeout_ms):
+        return self.measured
+
+    def local_ips(self):
+        return []
+
+    async def ping(self, peer, timeout_ms, by_relay):
+        self.asked += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def with_a_peer(tmp_path, name="laptop", **fields):
+    """Give a world with one peer whose path the test decides: w.paths."""
+    async with served(tmp_path) as w:
+        w.coordinator.first_fields = {"Peers": [Peer(2, "laptop").as_json(Name=f"{name}.tail.example.", **fields)]}
+        await w.joined()
+        w.paths = w.board.paths = FakePaths(w.board)
+        yield w
+
+
+async def test_status_says_by_which_path_a_peer_is_reached_and_why_not_directly(tmp_path):
+    async with with_a_peer(tmp_path) as w:
+        w.paths.shown = NO_ANSWER
+        out = (await ctl(w, "status"))[1]
+        assert "relay home" in out
+        assert "not direct: no answer from its 2 addresses to 4 pings\n" in out
+        peer = json.loads((await ctl(w, "status", "--json"))[1])["peers"][0]
+        assert (peer["path"], peer["reason"], peer["endpoint"]) == ("relay home", "no answer", "")
+        w.paths.netcheck = Netcheck()
+        w.paths.netcheck.asked4 = 2
+        assert "UDP does not get out of this network" in (await ctl(w, "status"))[1]
+        w.paths.shown = DIRECT
+        assert "direct 203.0.113.30:41641, 3 ms" in (await ctl(w, "status"))[1]
+        peer = json.loads((await ctl(w, "status", "--json"))[1])["peers"][0]
+        assert (peer["path"], peer["why"], peer["latency_ms"]) == ("direct 203.0.113.30:41641", "", 3)
+
+
+class Watcher:
+    """wayhomectl status --watch, while it runs."""
+
+    def __init__(self, w, *words):
+        self._w, self._words = w, words
+
+    async def __aenter__(self):
+        self._process = await asyncio.create_subprocess_exec(
+            *WAYHOMECTL,
+            *("status", "--watch", "--socket", str(self._w.socket)),
+            *self._words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        )
+        return self
+
+    async def __aexit__(self, *_):
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def line(self, part=""):
+        """Return the next line that holds a text."""
+        async with asyncio.timeout(30):
+            while True:
+                line = (await self._process.stdout.readline()).decode()
+                assert line, (await self._process.stderr.read()).decode()
+                if part in line:
+                    return line.rstrip("\n")
+
+    async def interrupted(self):
+        """Press Ctrl-C; return (status, the rest of stdout, stderr)."""
+        self._process.send_signal(signal.SIGINT)
+        return await self.ended()
+
+    async def ended(self):
+        """Return (status, the rest of stdout, stderr) when it has ended by itself."""
+        stdout, stderr = await self._process.communicate()
+        return self._process.returncode, stdout.decode(), stderr.decode()
+
+
+async def test_a_watcher_is_told_each_change_of_a_path_with_its_time_until_ctrl_c(tmp_path):
+    async with with_a_peer(tmp_path) as w, Watcher(w) as watcher:
+        assert "being tried" in await watcher.line("not direct")
+        await watcher.line("Ctrl-C ends it")
+        w.paths.show(DIRECT)
+        text = await watcher.line()
+        assert text[2] == text[5] == ":"
+        assert text[9:].startswith("laptop: direct by 203.0.113.30:41641 (was relay home for ")
+        w.paths.show(RELAYED._replace(reason=Reason.LOST))
+        assert "laptop: by relay home (was direct 203.0.113.30:41641 for " in await watcher.line()
+        w.coordinator.tell({"PeersChanged": [Peer(5, "phone").as_json()]})
+        assert "phone: new, by relay home" in await watcher.line()
+        assert await watcher.interrupted() == (0, "", "")
+
+
+async def test_a_watcher_for_scripts_gets_one_document_a_line_at_each_change(tmp_path):
+    async with with_a_peer(tmp_path) as w, Watcher(w, "--json") as watcher:
+        assert json.loads(await watcher.line())["peers"][0]["reason"] == "asking"
+        w.paths.show(RELAYED._replace(asked=9))  # figures alone are no change
+        w.paths.show(DIRECT)
+        assert json.loads(await watcher.line())["peers"][0]["path"] == "direct 203.0.113.30:41641"
+        assert await watcher.interrupted() == (0, "", "")
+
+
+async def test_a_watcher_learns_that_the_daemon_has_ended(tmp_path):
+    async with with_a_peer(tmp_path) as w, Watcher(w) as watcher:
+        await watcher.line("Ctrl-C ends it")
+        w.serving.cancel()
+        status, _out, err = await watcher.ended()
+        assert status == 1
+        assert "next: " in err
+
+
+async def test_only_so_many_may_watch_and_one_who_leaves_makes_room(tmp_path):
+    async with with_a_peer(tmp_path) as w:
+        watching = [await asyncio.open_unix_connection(str(w.socket)) for _ in range(local_api._MAX_WATCHERS)]
+        for reader, writer in watching:
+            writer.write(b'{"command":"status","watch":true}\n')
+            assert "status" in json.loads(await reader.readline())
+        status, _out, err = await ctl(w, "status", "--watch")
+        assert status == 1
+        assert "4 others are watching already" in err
+        assert "next: end one of them" in err
+        assert (await ctl(w, "status"))[0] == 0
+        watching[0][1].close()
+        await until(lambda: w.api._watchers < local_api._MAX_WATCHERS)
+        async with Watcher(w) as watcher:
+            await watcher.line("Ctrl-C ends it")
+        for _reader, writer in watching:
+            writer.close()
+
+
+async def test_a_watcher_that_reads_nothing_costs_nothing_and_is_hung_up_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_api, "_SLOW_MS", 200)
+    monkeypatch.setattr(local_api, "_STATUS_GAP_MS", 0)
+    # Each status is larger than what the kernel keeps for a reader.
+    async with with_a_peer(tmp_path) as w:
+        w.data_plane.shown = {"problems": ["x" * 1000 for _ in range(1000)]}
+        _reader, writer = await asyncio.open_unix_connection(str(w.socket), limit=1024)
+        writer.write(b'{"command":"status","watch":true}\n')
+        await until(lambda: w.api._watchers == 1)
+        assert "result" in (await ask(w, {"command": "log"}))[-1]
+        await until(lambda: w.api._watchers == 0)
+        writer.close()
+        assert "result" in (await ask(w, {"command": "log"}))[-1]
+
+
+def by_relay(latency_ms=20.0):
+    return {"path": "relay", "endpoint": "", "region": 900, "latency_ms": latency_ms}
+
+
+def directly(latency_ms=3.14):
+    return {"path": "direct", "endpoint": "203.0.113.30:41641", "region": 0, "latency_ms": latency_ms}
+
+
+async def test_a_ping_goes_on_until_it_is_answered_directly(tmp_path):
+    async with with_a_peer(tmp_path) as w:
+        w.paths.answers = [by_relay(), directly()]
+        status, out, err = await ctl(w, "ping", "laptop")
+        assert (status, err) == (0, "")
+        assert out == (
+            "laptop (100.64.0.2) by relay home: 20.0 ms\nlaptop (100.64.0.2) direct by 203.0.113.30:41641: 3.1 ms\n"
+        )
+        w.paths.asked = 0
+        told = json.loads((await ctl(w, "ping", "laptop", "--json"))[1])
+        assert w.paths.asked == 1
+        assert (told["direct"], told["lost"], told["answers"][0]["by"]) == (True, 0, "direct")
+        assert (await ctl(w, "ping", "laptop", "--until-direct"))[0] == 0
+        w.paths.asked = 0
+        assert (await ctl(w, "ping", "laptop", "--no-until-direct"))[1].count("direct by") == 3
+        assert w.paths.asked == 3
+
+
+async def test_a_ping_that_is_never_answered_directly_says_why_and_fails_only_if_asked_to(tmp_path):
+    async with with_a_peer(tmp_path) as w:
+        w.paths.shown, w.paths.answers = NO_ANSWER, [by_relay()]
+        status, out, _err = await ctl(w, "ping", "laptop", "--count", "1")
+        assert status == 0
+        assert out.splitlines()[-1] == "not direct: no answer from its 2 addresses to 4 pings"
+        status, out, _err = await ctl(w, "ping", "laptop", "--count", "1", "--until-direct", "--json")
+        assert status == 1
+        assert json.loads(out)["why"] == "no answer from its 2 addresses to 4 pings"
+
+
+async def test_a_ping_survives_silence_and_tells_it(tmp_path):
+    async with with_a_peer(tmp_path) as w:
+        w.paths.answers = [OSError(110, "laptop did not answer"), directly()]
+        status, out, _err = await ctl(w, "ping", "laptop")
+        assert status == 0
+        assert out.splitlines()[0] == "laptop did not answer"
+        w.paths.answers = [OSError(110, "laptop did not answer")]
+        status, out, err = await ctl(w, "ping", "laptop", "--count", "2")
+        assert (status, out) == (1, "laptop did not answer\n")
+        assert "laptop did not answer" in err
+        assert "next: " in err
+
+
+async def test_ways_that_exclude_each_other_are_refused(tmp_path):
+    async with served(tmp_path) as w:
+        for one, other in (("tunnel", "relay"), ("relay", "until-direct"), ("until-direct", "no-until-direct")):
+            status, _out, err = await ctl(w, "ping", "laptop", "--" + one, "--" + other)
+            assert status == 2
+            assert f"--{one} and --{other} contradict each other" in err
+
+
+async def test_netcheck_measures_and_tells_it_in_words(tmp_path):
+    async with with_a_peer(tmp_path) as w:
+        found = w.paths.measured
+        found.asked4 = found.answered4 = 2
+        found.mapped4 = [((bytes([203, 0, 113, 2]), 40000), 2)]
+        found.mapping_varies = False
+        found.latencies_ms = {(900, 4): 12}
+        status, out, err = await ctl(w, "netcheck")
+        assert status == 0
+        assert err == "asking the relays how they see this machine ...\n"
+        for part in ("gets out: 2 of 2", "203.0.113.2:40000", "easy NAT", "home   Home  12 ms  -     home", "(STUN)"):
+            assert part in out, out
+        told = json.loads((await ctl(w, "netcheck", "--json"))[1])
+        assert told["relays"][0]["latency_ms"] == {"ipv4": 12, "ipv6": None}
+        assert told["endpoints"][0] == {
+            "endpoint": "192.168.1.2:41641",
+            "type": 1,
+            "from": "an address of this machine",
+        }
+        assert (told["outside"], told["mapping_varies"]) == (["203.0.113.2:40000"], False)
+
+
+async def test_without_a_tunnel_netcheck_says_what_to_do(tmp_path):
+    async with served(tmp_path) as w:
+        status, _out, err = await ctl(w, "netcheck")
+        assert status == 1
+        assert "next: join first: wayhomectl up" in err
+        await w.joined()
+        await ctl(w, "down")
+        status, _out, err = await ctl(w, "netcheck")
+        assert status == 1
+        assert "next: run wayhomectl up" in err
+
+
+async def test_a_strangers_name_does_not_steer_the_terminal(tmp_path):
+    evil = "\x1b]0;pwned\x07\x9b2J"
+    async with with_a_peer(tmp_path, evil, Hostinfo={"Hostname": evil}) as w:
+        w.paths.answers = [directly()]
+        told = await ctl(w, "status"), await ctl(w, "status", "--json"), await ctl(w, "ping", "100.64.0.2")
+        told += await ctl(w, "ping", "100.64.0.2", "--json"), await ctl(w, "ping", evil)
+        for _status, out, err in told:
+            assert "pwned" in out + err
+            assert not [c for c in out + err if (c < " " and c != "\n") or "\x7f" <= c < "\xa0"]
+
+
+async def test_a_reader_that_has_gone_ends_it_without_noise(tmp_path):
+    async with served(tmp_path) as w:
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = await asyncio.create_subprocess_exec(
+            *WAYHOMECTL,
+            *("status", "--watch", "--socket", str(w.socket)),
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        )
+        os.close(writing)
+        assert await process.communicate() == (None, b"")
+        assert process.returncode == 141
+
+
 async def test_ping_of_nobody_says_so(tmp_path):
     async with served(tmp_path) as w:
         await w.joined()
-        status, _out, err = await ctl(w, "ping", "printer", "--count", "1")
-        assert status == 1
+        status, out, err = await ctl(w, "ping", "printer")
+        assert (status, out) == (1, "")  # and is not asked again and again
         assert "nobody in the mesh is called printer" in err
 
 
@@ -361,7 +667,7 @@ async def test_an_unknown_command_or_option_is_told(tmp_path):
         assert "/no/such/file" in err
 
 
-@pytest.mark.parametrize("command", [[], ["up"], ["down"], ["status"], ["ping"], ["routes"], ["log"]])
+@pytest.mark.parametrize("command", [[], ["up"], ["down"], ["status"], ["ping"], ["netcheck"], ["routes"], ["log"]])
 def test_every_help_has_an_example(command):
     done = subprocess.run(
         [*WAYHOMECTL, *command, "--help"], capture_output=True, text=True, env=environment(), check=True

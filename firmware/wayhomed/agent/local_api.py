@@ -2,7 +2,14 @@
 
     request   {"command": "up", ...}
     answer    any number of {"progress": TEXT} (and {"auth_url": URL}), then {"result": {...}}
-              or {"error": TEXT, "next": TEXT}: what went wrong, and what to do
+              or {"error": TEXT, "next": TEXT}: what went wrong, and what to do; with "again": true where the same
+              request may well work when it is repeated
+
+    request   {"command": "status", "watch": true}
+    answer    {"status": {...}} now and after every change, until the client hangs up
+
+A watcher gets the status as it is when its last line has been taken: nothing is queued for it, and one that reads
+nothing for a while is hung up on.
 
 Whoever may open the socket (0660: root and its group) may read; changing is for root and for the daemon's own user.
 """
@@ -10,13 +17,13 @@ Whoever may open the socket (0660: root and its group) may read; changing is for
 import json
 
 from wayhomed.port import const, monotonic_ms, net, runtime
-from wayhomed.port.tasks import run_all, within
+from wayhomed.port.tasks import run_all, sleep_ms, within
 from wayhomed.wire import address
 from wayhomed.wire.errors import BadWire
 
 from .control_session import Phase
 from .state import StateError
-from .status import full_status, summary
+from .status import full_status, netcheck_status, path_status, summary, watched
 
 SOCKET_MODE = 0o660
 _REQUEST_BYTES = const(65_536)
@@ -24,16 +31,23 @@ _REQUEST_MS = const(5_000)
 _MAX_CONNECTIONS = const(16)
 _UP_MS = const(60_000)
 _LOGIN_MS = const(900_000)  # a person has to find a browser and a password
+_MAX_WATCHERS = const(4)
+_LOOK_MS = const(1_000)  # some reasons for a path change by time alone
+_STATUS_GAP_MS = const(100)  # between two lines to one watcher: the kernel is asked for each
+_SLOW_MS = const(20_000)
+_NETCHECK_MS = const(5_000)
+_SILENCES = (110, 113)  # ETIMEDOUT, EHOSTUNREACH: the next try may be answered
 _CHANGING = ("up", "down")
 
 
 class Refused(Exception):
-    """What the user asked for can't be done: why, and what to do next."""
+    """What the user asked for can't be done: why, and what to do next; `again`: it may well work a moment later."""
 
-    def __init__(self, text: str, next_step: str):
+    def __init__(self, text: str, next_step: str, again: bool = False):
         super().__init__(text)
-        self.text = text
-        self.next_step = next_step
+        self.answer = {"error": text, "next": next_step}
+        if again:
+            self.answer["again"] = True
 
 
 class LocalApi:
@@ -43,7 +57,7 @@ class LocalApi:
         """Raises OSError if the socket can't be made."""
         self._board = board
         self._listener = net.LocalListener(path, SOCKET_MODE)
-        self._connections = 0
+        self._watchers = 0
 
     async def run(self, create_task) -> None:
         """Accept for ever. create_task starts a connection's task."""
@@ -68,7 +82,7 @@ class LocalApi:
                 # A client that hangs up takes its command's waiting with it, not what the command has changed.
                 await run_all(self._answer(stream, request, uid), _until_hung_up(stream))
             except Refused as refusal:
-                await _send(stream, {"error": refusal.text, "next": refusal.next_step})
+                await _send(stream, refusal.answer)
             except BadWire as error:
                 await _send(stream, {"error": str(error), "next": "see wayhomectl --help"})
         except OSError:
@@ -80,8 +94,13 @@ class LocalApi:
         command = request.get("command")
         if command in _CHANGING and uid not in (0, runtime.user_id()):
             raise Refused("only root may change the tunnel", "run it again with sudo")
+        if command == "status" and request.get("watch") is True:
+            await self._watch(stream)
+            return
         if command == "status":
             result = await full_status(self._board)
+        elif command == "netcheck":
+            result = await self._netcheck(stream)
         elif command == "routes":
             result = await self._routes()
         elif command == "ping":
@@ -95,6 +114,39 @@ class LocalApi:
         else:
             raise BadWire("there is no command " + repr(command)[:40])
         await _send(stream, {"result": result})
+
+    async def _watch(self, stream) -> None:
+        """Send the status now and after every change, until the client hangs up or is too slow."""
+        if self._watchers >= _MAX_WATCHERS:
+            raise Refused("%d others are watching already" % self._watchers, "end one of them, or ask without --watch")
+        self._watchers += 1
+        try:
+            told = None
+            while True:
+                seen = watched(self._board)
+                if seen == told:
+                    await self._board.news(_LOOK_MS)
+                    continue
+                told = seen
+                status = await full_status(self._board)
+                await within(_SLOW_MS, _send(stream, {"status": status}), "the watcher")
+                await sleep_ms(_STATUS_GAP_MS)
+        finally:
+            self._watchers -= 1
+
+    async def _netcheck(self, stream) -> dict:
+        if not self._board.netmap.derp_map.regions:
+            raise Refused("no relay is known yet, and they are what is asked", "join first: wayhomectl up")
+        if self._board.data_plane is None:
+            raise Refused(
+                "the tunnel does not stand; its port is what is measured", "run wayhomectl up, then ask again"
+            )
+        await _send(stream, {"progress": "asking the relays how they see this machine ..."})
+        try:
+            netcheck = await self._board.paths.run_netcheck(_NETCHECK_MS)
+        except OSError as error:
+            raise Refused("the network could not be measured: " + str(error.args[-1]), "see wayhomectl status")
+        return netcheck_status(self._board, netcheck)
 
     async def _routes(self) -> dict:
         status = await full_status(self._board)
@@ -119,13 +171,24 @@ class LocalApi:
         if not isinstance(target, str) or not isinstance(timeout_ms, int) or not 0 < timeout_ms <= 60_000:
             raise BadWire("a ping needs a target, and a timeout of up to 60 s")
         by_relay = request.get("by_relay")
-        if by_relay is None:
-            _ip, peer = self._board.pings.find(target)
-            by_relay = peer is not None
+        pings = self._board.pings
+        _ip, peer = pings.find(target)
         try:
-            return await self._board.pings.ping(target, bool(by_relay), timeout_ms)
+            if by_relay is None and peer is not None:
+                result = await pings.ping_path(target, timeout_ms)
+            else:
+                result = await pings.ping(target, by_relay is True, timeout_ms)
         except OSError as error:
-            raise Refused(str(error.args[-1]), "see wayhomectl status: is the peer online, is the relay connected?")
+            raise Refused(
+                str(error.args[-1]),
+                "see wayhomectl status: is the peer online, is the relay connected?",
+                error.args[0] in _SILENCES,
+            )
+        result["by"] = result["path"].split(" ")[0]
+        if result["by"] == "direct":
+            result["path"] += " " + result["endpoint"]
+        result["why"] = path_status(self._board, peer, monotonic_ms())["why"] if peer is not None else ""
+        return result
 
     async def _down(self) -> dict:
         try:

@@ -1,10 +1,21 @@
 """What the daemon says of itself when asked: the state in short, and everything. `board` is the daemon.Board."""
 
+from wayhomed.core import netcheck as measuring
+from wayhomed.core.endpoints import LOCAL, STUN, STUN4_LOCAL_PORT
+from wayhomed.core.path import Reason
 from wayhomed.linux.errors import DataPlaneError
-from wayhomed.port import runtime
+from wayhomed.port import monotonic_ms, runtime
 from wayhomed.wire import address, keys
 
 from .control_session import PHASE_NAMES
+from .path_words import REASON_NAMES, why_not_direct
+
+# Where an endpoint of ours is from, by its type (disco.md section 3)
+_ENDPOINT_SOURCES = {
+    LOCAL: "an address of this machine",
+    STUN: "seen from outside (STUN)",
+    STUN4_LOCAL_PORT: "outside address with our own port, in case the router forwards it",
+}
 
 
 def summary(board) -> dict:
@@ -64,8 +75,8 @@ async def full_status(board) -> dict:
 
 
 def _peer_status(board, peer, traffic) -> dict:
-    relays = board.links.relays
     shown = {
+        "id": peer.id,
         "name": peer.display_name(),
         "addresses": [address.ip_text(prefix[0]) for prefix in peer.addresses],
         "routes": [address.prefix_text(p) for p in peer.allowed_ips if p not in peer.addresses],
@@ -73,10 +84,80 @@ def _peer_status(board, peer, traffic) -> dict:
         "expired": peer.is_expired(board.trusted_now_s()),
         "user": board.netmap.profiles.get(peer.user, ("", ""))[0],
         "os": peer.os,
-        "path": "relay " + relays.region_code(peer.home_derp) if peer.home_derp else "none",
     }
+    shown.update(path_status(board, peer, monotonic_ms()))
     if traffic:
         shown["sent_bytes"] = traffic["sent_bytes"]
         shown["received_bytes"] = traffic["received_bytes"]
         shown["handshake_s"] = traffic["handshake_s"]
     return shown
+
+
+def path_status(board, peer, now_ms: int) -> dict:
+    """Return how a peer is reached, ready for JSON.
+
+    path: "direct ADDRESS:PORT", "relay CODE" or "none"; endpoint: the former's, else ""; latency_ms: of the direct
+    path; since_s: for how long so, None if the peer was never looked at; reason: one of REASON_NAMES; why: why it is
+    not direct, in words, "" where it is.
+    """
+    view = board.paths.view(peer.key)
+    relay = "relay " + board.links.relays.region_code(peer.home_derp) if peer.home_derp else "none"
+    shown = {"path": relay, "endpoint": "", "latency_ms": None, "since_s": None, "reason": "", "why": ""}
+    if view is None:
+        return shown
+    shown["since_s"] = round(max(0, now_ms - view.since_ms) / 1000, 1)
+    shown["reason"] = REASON_NAMES[view.reason]
+    shown["why"] = why_not_direct(view, board.paths.netcheck)
+    if view.reason == Reason.DIRECT:
+        shown["endpoint"] = address.endpoint_text(view.best)
+        shown["path"] = "direct " + shown["endpoint"]
+        shown["latency_ms"] = view.latency_ms
+    return shown
+
+
+def watched(board) -> list:
+    """Return what a watcher is told anew when it differs: all of the status but figures that never stand still."""
+    now_ms = monotonic_ms()
+    short = summary(board)
+    seen = [short["state"], short["up"], short["coordinator"], short["relay"]["code"], short["relay"]["connected"]]
+    seen += [short["self"], short["auth_url"], short["problems"], board.data_plane is not None]
+    peers = board.netmap.peers
+    for node_id in sorted(peers):
+        peer = peers[node_id]
+        path = path_status(board, peer, now_ms)
+        seen.append((node_id, peer.name, peer.online, peer.expired, path["path"], path["reason"]))
+    return seen
+
+
+def netcheck_status(board, netcheck) -> dict:
+    """Return what a measurement found, in words too, with the relays and what other nodes are told; ready for JSON."""
+    relays = board.links.relays
+    regions = board.netmap.derp_map.regions
+    home = relays.home
+    return {
+        "udp": {
+            "ipv4": {"asked": netcheck.asked4, "answered": netcheck.answered4, "unreachable": netcheck.unreachable4},
+            "ipv6": {"asked": netcheck.asked6, "answered": netcheck.answered6, "unreachable": netcheck.unreachable6},
+        },
+        "outside": [address.endpoint_text(endpoint) for endpoint, _times in netcheck.mapped4 + netcheck.mapped6],
+        "mapping_varies": netcheck.mapping_varies,
+        "words": measuring.describe(netcheck, board.paths.local_ips()),
+        "relays": [
+            {
+                "region": region_id,
+                "code": regions[region_id].code,
+                "name": regions[region_id].name,
+                "home": region_id == home,
+                "connected": relays.is_up(region_id),
+                "latency_ms": {
+                    "ipv4": netcheck.latencies_ms.get((region_id, 4)),
+                    "ipv6": netcheck.latencies_ms.get((region_id, 6)),
+                },
+            }
+            for region_id in sorted(regions)
+        ],
+        "endpoints": [
+            {"endpoint": address.endpoint_text(endpoint), "type": kind, "from": _ENDPOINT_SOURCES.get(kind, "")}
+            for endpoint, kind in board.paths.endpoints()
+        ],
+    }

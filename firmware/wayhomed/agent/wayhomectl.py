@@ -3,14 +3,23 @@
 import asyncio
 import json
 import sys
+import time
 
-from wayhomed.port import net, runtime
+from wayhomed.port import const, monotonic_ms, net, runtime
+from wayhomed.port.tasks import sleep_ms
 
-from . import options
+from . import options, shown
 from .state import reason
+from .visible_text import visible
 
-_AUTH_KEY_BYTES = 4096
-_MAX_ANSWER_BYTES = 16_777_216
+_AUTH_KEY_BYTES = const(4096)
+_MAX_ANSWER_BYTES = const(16_777_216)
+_BROKEN_PIPE = const(32)  # EPIPE
+# Pings until one is answered directly: as many, and as far apart, as users of other mesh clients know it.
+_COUNT_UNTIL_DIRECT = const(10)
+_APART_UNTIL_DIRECT_MS = const(1_000)
+_COUNT = const(3)
+_APART_MS = const(200)
 _SOCKET = options.Option("socket", "where the daemon listens", "PATH", "/run/wayhomed.sock")
 _JSON = options.Option("json", "print one JSON document, for scripts")
 
@@ -44,18 +53,34 @@ DOWN = options.Command(
 )
 STATUS = options.Command(
     "wayhomectl status",
-    "Show this machine, its coordinator and relay, and everybody it may reach.",
-    "wayhomectl status --json",
+    "Show this machine, its coordinator and relay, everybody it may reach, and by which path since when.\n"
+    "A path is direct, or by a relay; then the line below says why.",
+    "wayhomectl status --watch",
+    [
+        options.Option("watch", "stay, and tell every change with its time, until Ctrl-C"),
+        _SOCKET,
+        options.Option("json", "print one JSON document (with --watch one a line, at each change), for scripts"),
+    ],
+)
+NETCHECK = options.Command(
+    "wayhomectl netcheck",
+    "Measure this network: does UDP get out, what kind of NAT is it and what does that mean for direct paths,\n"
+    "how far are the relays, at which addresses are the other nodes told to look for this machine.",
+    "wayhomectl netcheck",
     [_SOCKET, _JSON],
 )
 PING = options.Command(
     "wayhomectl ping",
-    "Measure the way to a peer (asked by the relay) or to an address behind one (asked through the tunnel).",
+    "Measure the way to a peer, or to an address behind one, and tell which way it is.\n"
+    "A peer's daemon is asked by the present path until an answer comes directly; if none does, the last line says\n"
+    "why not. An address behind a peer is asked through the tunnel. The exit status is 0 if anything answered.",
     "wayhomectl ping nas",
     [
+        options.Option("until-direct", "fail (exit status 1) unless an answer comes directly"),
+        options.Option("no-until-direct", "go on after the first direct answer"),
         options.Option("tunnel", "ask through the tunnel also where the peer's daemon could answer"),
-        options.Option("relay", "ask the peer's daemon, by the relay"),
-        options.Option("count", "how often", "NUMBER", "3"),
+        options.Option("relay", "ask the peer's daemon by the relay, also where there is a direct path"),
+        options.Option("count", "how often (without it: 10 until direct, else 3)", "NUMBER"),
         options.Option("timeout", "how long to wait for each answer", "SECONDS", "5"),
         _SOCKET,
         _JSON,
@@ -74,16 +99,25 @@ LOG = options.Command(
     "wayhomectl log",
     [_SOCKET, _JSON],
 )
-COMMANDS = {"up": UP, "down": DOWN, "status": STATUS, "ping": PING, "routes": ROUTES, "log": LOG}
+COMMANDS = {
+    "up": UP,
+    "down": DOWN,
+    "status": STATUS,
+    "ping": PING,
+    "netcheck": NETCHECK,
+    "routes": ROUTES,
+    "log": LOG,
+}
 
 
 class Failed(Exception):
-    """What the user is told, in one sentence, and the next step."""
+    """What the user is told, in one sentence, and the next step. is_silence: asked again, it may work."""
 
-    def __init__(self, text: str, next_step: str):
+    def __init__(self, text: str, next_step: str, is_silence: bool = False):
         super().__init__(text)
         self.text = text
         self.next_step = next_step
+        self.is_silence = is_silence
 
 
 def main() -> None:
@@ -111,25 +145,28 @@ def run(words: list) -> int:
     try:
         if words[0] == "ping":
             return asyncio.run(_ping(values, request))
+        if words[0] == "status" and values["watch"]:
+            return _watch(values, request)
         result = asyncio.run(_ask(values["socket"], request, not values["json"]))
-        if values["json"]:
-            print(json.dumps(result))
-        else:
-            _SHOWN[words[0]](result)
+        _print([_json_text(result)] if values["json"] else _SHOWN[words[0]](result))
     except Failed as failure:
         if values["json"]:
-            print(json.dumps({"error": failure.text, "next": failure.next_step}))
-        runtime.write_stderr("wayhomectl: %s\n  next: %s\n" % (failure.text, failure.next_step))
+            _print([_json_text({"error": failure.text, "next": failure.next_step})])
+        runtime.write_stderr("wayhomectl: %s\n  next: %s\n" % (visible(failure.text), visible(failure.next_step)))
         return 1
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if error.errno != _BROKEN_PIPE:
+            raise
+        return 141  # what a shell says of a program whose reader has gone: 128 + SIGPIPE
     return 0
 
 
 def _overview() -> str:
     width = max([len(name) for name in COMMANDS]) + 2
     lines = ["usage: wayhomectl COMMAND [options]", "", "Tells the wayhomed of this machine what to do.", ""]
-    for name in ("up", "down", "status", "ping", "routes", "log"):
+    for name in ("up", "down", "status", "ping", "netcheck", "routes", "log"):
         lines.append("  " + name + " " * (width - len(name)) + COMMANDS[name].summary.split("\n")[0])
     return "\n".join(lines + ["", "example: wayhomectl status", "each command has a --help of its own"])
 
@@ -183,10 +220,14 @@ def _auth_key(values: dict) -> str:
 
 
 def _ping_request(values: dict) -> dict:
-    if values["tunnel"] and values["relay"]:
-        raise options.UsageError("--tunnel and --relay contradict each other")
+    chosen = [name for name in ("tunnel", "relay", "until-direct") if values[name]]
+    if values["no-until-direct"]:
+        chosen = [name for name in chosen if name == "until-direct"] + ["no-until-direct"]
+    if len(chosen) > 1:
+        raise options.UsageError("--%s and --%s contradict each other" % (chosen[0], chosen[1]))
     timeout_ms = 1000 * options.whole_number("timeout", values["timeout"], 1, 60)
-    options.whole_number("count", values["count"], 1, 1000)
+    if values["count"] is not None:
+        options.whole_number("count", values["count"], 1, 1000)
     request = {"command": "ping", "target": values["TARGET"], "timeout_ms": timeout_ms}
     if values["tunnel"] or values["relay"]:
         request["by_relay"] = bool(values["relay"])
@@ -196,15 +237,16 @@ def _ping_request(values: dict) -> dict:
 _REQUESTS = {
     "up": _up_request,
     "down": lambda values: {"command": "down"},
-    "status": lambda values: {"command": "status"},
+    "status": lambda values: {"command": "status", "watch": values["watch"]},
     "ping": _ping_request,
+    "netcheck": lambda values: {"command": "netcheck"},
     "routes": lambda values: {"command": "routes"},
     "log": lambda values: {"command": "log"},
 }
 
 
-async def _ask(path: str, request: dict, tell: bool) -> dict:
-    """Return the daemon's result, telling its progress meanwhile. Raises Failed."""
+async def _converse(path: str, request: dict, take) -> None:
+    """Ask the daemon, and give each of its messages to take(message) until that returns True. Raises Failed."""
     try:
         stream = await net.connect_local(path)
     except OSError as error:
@@ -214,156 +256,153 @@ async def _ask(path: str, request: dict, tell: bool) -> dict:
             "wayhomed is not running (nobody answers at %s)" % path, "start it: wayhomed, or name its --socket"
         )
     try:
-        await stream.write(json.dumps(request).encode() + b"\n")
+        await _send(stream, request)
         received = b""
         while True:
-            data = await stream.read()
+            data = await _read(stream)
             if not data or len(received) > _MAX_ANSWER_BYTES:
-                raise Failed("wayhomed ended before it answered", "look at its log: wayhomectl log")
+                raise Failed("wayhomed ended before it had answered", "start it again; its log says what happened")
             received += data
             while b"\n" in received:
                 line, _, received = received.partition(b"\n")
                 message = json.loads(str(line, "utf-8"))
-                if "result" in message:
-                    return message["result"]
                 if "error" in message:
-                    raise Failed(message["error"], message["next"])
-                if "auth_url" in message:
-                    # Whatever the form of the output: a person has to read this.
-                    runtime.write_stderr("to let this machine in, open:\n\n  %s\n\n" % message["auth_url"])
-                elif tell:
-                    runtime.write_stderr(message.get("progress", "") + "\n")
-    except OSError as error:
-        raise Failed("the connection to wayhomed broke: " + reason(error), "try again")
+                    raise Failed(message["error"], message["next"], message.get("again") is True)
+                if take(message):
+                    return
     finally:
         stream.close()
 
 
+async def _send(stream, request: dict) -> None:
+    try:
+        await stream.write(json.dumps(request).encode() + b"\n")
+    except OSError as error:
+        raise _broken(error)
+
+
+async def _read(stream) -> bytes:
+    try:
+        return await stream.read()
+    except OSError as error:
+        raise _broken(error)
+
+
+def _broken(error: OSError) -> Failed:
+    return Failed("the connection to wayhomed broke: " + reason(error), "try again")
+
+
+async def _ask(path: str, request: dict, tell: bool) -> dict:
+    """Return the daemon's result, telling its progress meanwhile. Raises Failed."""
+    results = []
+
+    def take(message: dict) -> bool:
+        if "result" in message:
+            results.append(message["result"])
+            return True
+        if "auth_url" in message:
+            # Whatever the form of the output: a person has to read this.
+            runtime.write_stderr("to let this machine in, open:\n\n  %s\n\n" % visible(message["auth_url"]))
+        elif tell:
+            runtime.write_stderr(visible(message.get("progress", "")) + "\n")
+        return False
+
+    await _converse(path, request, take)
+    return results[0]
+
+
 async def _ping(values: dict, request: dict) -> int:
+    """Ask again and again; return the exit status."""
+    seeks_direct = not (values["tunnel"] or values["relay"] or values["no-until-direct"])
     answers: list = []
     lost = 0
-    count = int(values["count"])
-    for number in range(count):
+    while True:
+        failed = None
         try:
             result = await _ask(values["socket"], request, False)
         except Failed as failure:
-            lost += 1
-            if number + 1 == count and not answers:
+            if not failure.is_silence:
                 raise
-            if not values["json"]:
-                print(failure.text)
-            continue
-        answers.append(result)
+            failed = failure
+            lost += 1
+        else:
+            answers.append(result)
+            seeks_direct = seeks_direct and result["by"] != "tunnel"
+        is_last = len(answers) + lost >= _count(values, seeks_direct)
+        if failed is not None and is_last and not answers:
+            raise failed
         if not values["json"]:
-            print("%s (%s) by %s: %d ms" % (result["name"], result["address"], result["path"], result["latency_ms"]))
-        if number + 1 < count:
-            await asyncio.sleep(0.2)
+            _print([visible(failed.text) if failed is not None else shown.answer(result)])
+        if is_last or (seeks_direct and failed is None and result["by"] == "direct"):
+            break
+        await sleep_ms(_APART_UNTIL_DIRECT_MS if seeks_direct else _APART_MS)
+    is_direct = answers[-1]["by"] == "direct"
     if values["json"]:
-        print(json.dumps({"answers": answers, "lost": lost}))
-    return 0 if answers else 1
+        _print([_json_text({"answers": answers, "lost": lost, "direct": is_direct, "why": answers[-1]["why"]})])
+    elif seeks_direct and not is_direct:
+        _print([visible("not direct: " + answers[-1]["why"])])
+    return 0 if is_direct or not values["until-direct"] else 1
+
+
+def _count(values: dict, seeks_direct: bool) -> int:
+    if values["count"] is not None:
+        return int(values["count"])
+    return _COUNT_UNTIL_DIRECT if seeks_direct else _COUNT
+
+
+def _watch(values: dict, request: dict) -> int:
+    """Print the status, and then every change with its time, until Ctrl-C."""
+    last: list = []  # the status before, and when it came
+
+    def take(message: dict) -> bool:
+        status = message.get("status")
+        if status is None:
+            return False
+        if values["json"]:
+            _print([_json_text(status)])
+            return False
+        now_ms = monotonic_ms()
+        if last:
+            _print([_clock() + text for text in shown.changes(last[0], status, (now_ms - last[1]) / 1000)])
+        else:
+            _print(shown.status(status) + ["", _clock() + "watching; Ctrl-C ends it"])
+        last[:] = [status, now_ms]
+        return False
+
+    try:
+        asyncio.run(_converse(values["socket"], request, take))
+    except KeyboardInterrupt:
+        pass  # the way to end it
+    return 0
 
 
 # --- What is shown ---
 
 
-def _table(rows: list) -> None:
-    widths = [max([len(row[column]) for row in rows]) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join([text + " " * (widths[column] - len(text)) for column, text in enumerate(row)]).rstrip())
+def _print(lines: list) -> None:
+    runtime.write_stdout("".join([line + "\n" for line in lines]))
 
 
-def _show_summary(result: dict) -> None:
-    own, relay = result["self"], result["relay"]
-    rows = [
-        ["state", result["state"] + ("" if result["up"] or result["state"] == "stopped" else " (no packets flow yet)")]
-    ]
-    if own:
-        rows.append(["name", own["name"]])
-        rows.append(["addresses", ", ".join(own["addresses"])])
-    rows.append(["coordinator", (result["coordinator"]["url"] or "none") + _connected(result["coordinator"])])
-    rows.append(["relay", (relay["code"] or "none") + _connected(relay)])
-    if result["auth_url"]:
-        rows.append(["to let it in", result["auth_url"]])
-    for problem in result["problems"]:
-        rows.append(["problem", problem])
-    refused = len(result["tunnel"].get("refused", []))
-    if refused:
-        rows.append(["refused", "%d of the netmap's addresses and routes; why: wayhomectl routes" % refused])
-    _table(rows)
+def _json_text(value) -> str:
+    """Return JSON on one line, in which no control character is left as it is."""
+    # JSON itself asks for escapes below 0x20 only (RFC 8259 section 7); the others too can steer a terminal.
+    text = json.dumps(value)
+    if not [c for c in text if "\x7f" <= c < "\xa0"]:
+        return text
+    return "".join(["\\u%04x" % ord(c) if "\x7f" <= c < "\xa0" else c for c in text])
 
 
-def _connected(part: dict) -> str:
-    return " (connected)" if part["connected"] else " (not connected)"
-
-
-def _show_status(result: dict) -> None:
-    _show_summary(result)
-    if not result["peers"]:
-        return
-    print()
-    rows = [["PEER", "ADDRESS", "PATH", "ONLINE", "SENT", "RECEIVED", "ROUTES"]]
-    for peer in result["peers"]:
-        online = {True: "yes", False: "no"}.get(peer["online"], "?")
-        rows.append(
-            [
-                peer["name"],
-                peer["addresses"][0] if peer["addresses"] else "",
-                peer["path"],
-                "expired" if peer["expired"] else online,
-                _size(peer.get("sent_bytes")),
-                _size(peer.get("received_bytes")),
-                ", ".join(peer["routes"]),
-            ]
-        )
-    _table(rows)
-
-
-def _size(count) -> str:
-    if count is None:
-        return ""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 10_000 or unit == "GB":
-            return "%d %s" % (count, unit)
-        count //= 1000
-    return ""
-
-
-def _show_routes(result: dict) -> None:
-    rows = [["ROUTE", "WHERE", "STATE"]]
-    refused = {(entry["node"], entry["prefix"]): entry["reason"] for entry in result["refused"]}
-    for route in result["advertised"]:
-        rows.append([route["prefix"], "here", "approved" if route["approved"] else "waits for approval"])
-    for device in result["published"]:
-        rows.append([device["address"], "here", "published: %s, %s" % (device["name"], device["target"])])
-    for route in result["peers"]:
-        reason = refused.pop((route["via"], route["prefix"]), "")
-        rows.append([route["prefix"], route["via"], _route_state(route, reason, result["accepting"])])
-    for (node, prefix), reason in refused.items():
-        rows.append([prefix, node, "refused: " + reason])
-    _table(rows)
-    if len(rows) == 1:
-        print("none; offer one with: wayhomectl up --advertise-routes 192.168.1.0/24")
-
-
-def _route_state(route: dict, reason: str, accepting: bool) -> str:
-    if route["used"]:
-        return "in use"
-    if reason:
-        return "refused: " + reason
-    if route["prefix"] in ("0.0.0.0/0", "::/0"):
-        return "not used: an exit node, which nobody chose"
-    return "not used" if accepting else "not used: see up --accept-routes"
-
-
-def _show_log(result: dict) -> None:
-    for line in result["lines"]:
-        print(line)
+def _clock() -> str:
+    """Return the time of day, as it stands before a change."""
+    now = time.localtime(runtime.wall_clock_s())
+    return "%02d:%02d:%02d " % (now[3], now[4], now[5])
 
 
 _SHOWN = {
-    "up": _show_summary,
-    "down": _show_summary,
-    "status": _show_status,
-    "routes": _show_routes,
-    "log": _show_log,
+    "up": shown.summary,
+    "down": shown.summary,
+    "status": shown.status,
+    "netcheck": shown.netcheck,
+    "routes": shown.routes,
+    "log": lambda result: [visible(line) for line in result["lines"]],
 }
