@@ -56,11 +56,12 @@ class PathKeeper:
         self._board = board
         self._one_call = one_call
         self._data_plane = None
-        self._own_endpoints: OwnEndpoints | None = None
+        self._own_endpoints: OwnEndpoints = None  # type: ignore[assignment]  # until the first run()
         self._told: list | None = None  # what the coordinator is told; None before the first measurement
         self._resolved: dict = {}  # host name -> addresses
         self._resolved_ms = 0
-        self._round = None  # the StunRound under way
+        self._measuring = False
+        self._round: measuring.StunRound | None = None  # the one under way
         self._measure_due = asyncio.Event()
         self._measured = asyncio.Event()  # replaced by a new one each time
         self._answered = asyncio.Event()
@@ -258,13 +259,20 @@ class PathKeeper:
     def _next_timer_ms(self, now_ms: int):
         """Return when something is due: in the core, or a measurement as long as there is traffic; None = nothing."""
         due_ms = self._core.next_timer_ms()
-        if self._round is None and not self._measure_due.is_set() and self._core.endpoints_wanted(now_ms):
-            refresh_ms = self._own_endpoints.next_refresh_ms()
-            due_ms = refresh_ms if due_ms is None else min(due_ms, refresh_ms)
-        return due_ms
+        refresh_ms = self._refresh_ms(now_ms)
+        if due_ms is None or refresh_ms is None:
+            return refresh_ms if due_ms is None else due_ms
+        return min(due_ms, refresh_ms)
+
+    def _refresh_ms(self, now_ms: int):
+        """Return when to look again how the network sees us; None while that is under way, or nobody wants to know."""
+        if self._measuring or self._measure_due.is_set() or not self._board.netmap.derp_map.regions:
+            return None
+        return self._own_endpoints.next_refresh_ms() if self._core.endpoints_wanted(now_ms) else None
 
     def _fire(self, now_ms: int) -> None:
-        if self._core.endpoints_wanted(now_ms) and self._own_endpoints.next_refresh_ms() <= now_ms:
+        refresh_ms = self._refresh_ms(now_ms)
+        if refresh_ms is not None and refresh_ms <= now_ms:
             self._measure(False)
         self._core.timer_fired(now_ms)
         self._carry_out()
@@ -360,7 +368,7 @@ class PathKeeper:
 
     def _measure(self, anew: bool) -> None:
         """Have a measurement made; anew: one that is under way tells nothing any more."""
-        if anew or self._round is None:
+        if anew or not self._measuring:
             self._measure_due.set()
             self._answered.set()
 
@@ -368,21 +376,22 @@ class PathKeeper:
         while True:
             await self._measure_due.wait()
             self._measure_due.clear()
-            await self._resolve_names()
-            derp_map = self._board.netmap.derp_map
-            if not derp_map.regions:
+            if not self._board.netmap.derp_map.regions:
                 continue  # nobody to ask yet; the relay map will have us measure
-            servers = measuring.stun_servers(derp_map, self._resolved)
-            one = self._round = measuring.StunRound(servers, random_bytes, monotonic_ms())
+            self._measuring = True
             try:
-                await self._ask_servers(one, port)
+                netcheck = await self._ask_servers(port)
             finally:
+                self._measuring = False
                 self._round = None
-            if self._measure_due.is_set():
-                continue
-            self._measurement_ended(one.report(monotonic_ms()))
+            if not self._measure_due.is_set():
+                self._measurement_ended(netcheck)
 
-    async def _ask_servers(self, one, port) -> None:
+    async def _ask_servers(self, port):
+        """Return the Netcheck of one round, which ends before its time when another is due."""
+        await self._resolve_names()
+        servers = measuring.stun_servers(self._board.netmap.derp_map, self._resolved)
+        one = self._round = measuring.StunRound(servers, random_bytes, monotonic_ms())
         while not self._measure_due.is_set():
             self._answered.clear()
             now_ms = monotonic_ms()
@@ -392,9 +401,11 @@ class PathKeeper:
                 except OSError as error:
                     if error.errno not in (packets.EAGAIN, _ENOBUFS):
                         one.send_failed(server, now_ms)
-            if one.done(now_ms):
-                return
-            await wait_for_event(self._answered, max(1, one.next_timer_ms() - now_ms))
+            due_ms = one.next_timer_ms()
+            if one.done(now_ms) or due_ms is None:
+                break
+            await wait_for_event(self._answered, max(1, due_ms - now_ms))
+        return one.report(monotonic_ms())
 
     def _measurement_ended(self, netcheck) -> None:
         now_ms = monotonic_ms()
@@ -406,7 +417,7 @@ class PathKeeper:
         changed = self._told is None or sorted(current) != sorted(self._told)
         if changed:
             self._told = current
-        self._core.own_endpoints([endpoint for endpoint, _kind in self._told], now_ms)
+        self._core.own_endpoints([endpoint for endpoint, _kind in current], now_ms)
         if changed or before != self.net_info():
             self._board.endpoints_changed()
         self._measured.set()

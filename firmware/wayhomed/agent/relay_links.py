@@ -43,8 +43,8 @@ class RelayLinks:
         self._plain_http = plain_http
         self._queues: dict = {}  # region id -> Mailbox of (frame, queued at ms)
         self._tasks: dict = {}  # region id -> task
-        # Peer's node key -> (region id, frame, queued at ms): the newest initiation that it did not answer yet. One that
-        # went into a dying link would be repeated by WireGuard after 5 s; we send it again when the link is back.
+        # Peer's node key -> (region id, frame, queued at ms): the newest initiation that it did not answer yet. Of one
+        # that went into a dying link WireGuard sends a new one only after 5 s; we send it again when the link is back.
         self._initiations: dict = {}
         self._heard_ms: dict = {}  # region id -> when its relay last said anything
         self._changed = asyncio.Event()

@@ -43,7 +43,8 @@ class Facts:
     own: addresses of its interfaces; connected: prefixes that its interfaces lie in; uplinks: its ways out, sorted: the
     interface, the gateway (b"" for none) and the interface's addresses of that family for each default route;
     gateways, resolvers: addresses of routers and DNS or DHCP servers; remotes: addresses of coordinator and relays;
-    forwards4, forwards6: it forwarded packets before we came; now_s: seconds since 1970, 0 while the clock is not to be trusted.
+    forwards4, forwards6: it forwarded packets before we came; now_s: seconds since 1970, 0 while the clock is not to
+    be trusted.
     """
 
     def __init__(self):

@@ -8,7 +8,7 @@ class Pace:
         self._most_ms = burst * every_ms
         self._every_ms = every_ms
         self._saved_ms = self._most_ms
-        self._last_ms = None
+        self._last_ms: int | None = None
 
     def wait_ms(self, now_ms: int) -> int:
         """Return the milliseconds until it may be done; 0 = now."""
