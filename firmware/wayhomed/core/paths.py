@@ -86,16 +86,18 @@ class _Peer:
     def __init__(self, node, now_ms: int):
         self.key = node.key
         self.disco_key = keys.ZERO  # zero: takes no part
+        self.last_key = keys.ZERO  # the last one that was not zero
+        self.has_spoken = False  # there was a Path, so WireGuard may have a session with it
         self.endpoints: list = []  # of the netmap
         self.home_derp = 0
-        self.path = None
+        self.path: Path | None = None
         self.since_ms = now_ms
-        self.told = None  # the endpoint that WireGuard was given; None = by relay
+        self.told: tuple | None = None  # the endpoint that WireGuard was given; None = by relay
         self.gate_ms = -1  # packets before this time need not be counted
-        self.counters = None  # (sent, received) of the last poll, bytes
-        self.held = ()
+        self.counters: tuple | None = None  # (sent, received) of the last poll, bytes
+        self.held: set = set()
         self.heard: dict = {}  # endpoint -> when a sealed message of the peer last came from there
-        self.new_sources = None
+        self.new_sources: Pace | None = None
 
 
 class Paths:
@@ -121,8 +123,8 @@ class Paths:
         self._fresh_until_ms = -1
         self._callers: set = set()  # node keys whose CallMeMaybe waits for fresh endpoints
         self._call_at_ms = 0
-        self._traffic_ms = None
-        self._pinged_ms = None
+        self._traffic_ms: int | None = None
+        self._pinged_ms: int | None = None
         self._now_ms = 0
 
     # --- The netmap ---
@@ -133,11 +135,12 @@ class Paths:
         own: candidates.Own, what may not be pinged. Cheap for peers in which nothing changed.
         """
         now_ms = self._at(now_ms)
-        own_changed = own is not self._own
+        own_changed = not _same(own, self._own)
         self._own, self._own_node_key = own, own_node_key
         present = {node.key: node for node in peers if node.key != own_node_key}
         for key in [key for key in self._peers if key not in present]:
-            self._drop_path(self._peers.pop(key), now_ms)
+            self._drop_path(self._peers[key], now_ms)
+            del self._peers[key]
         self._owners = {}
         for key in present:
             node = present[key]
@@ -150,25 +153,27 @@ class Paths:
         self._box.known_keys(self._owners)
 
     def _peer_changed(self, peer, node, own_changed: bool, now_ms: int) -> None:
-        # Our own key in a peer's hands would make our own messages, sent back to us, look like the peer's.
-        usable = not node.expired and node.disco_key != self.disco_public
-        disco_key = node.disco_key if usable else keys.ZERO
-        before, peer.disco_key = peer.disco_key, disco_key
         endpoints_changed = own_changed or node.endpoints != peer.endpoints
         home_changed = node.home_derp != peer.home_derp
         peer.endpoints, peer.home_derp = node.endpoints, node.home_derp
-        if disco_key == keys.ZERO:
+        # Our own key in a peer's hands would make our own messages, sent back to us, look like the peer's.
+        if node.expired or node.disco_key in (keys.ZERO, self.disco_public):
+            if peer.told is not None:
+                self._outputs.append((SET_PATH, peer.key, None, False))
             self._drop_path(peer, now_ms)
+            peer.disco_key = keys.ZERO
             return
+        has_restarted = peer.last_key not in (keys.ZERO, node.disco_key)
+        peer.disco_key = peer.last_key = node.disco_key
+        if has_restarted and peer.has_spoken:
+            self._path_of(peer, now_ms).disco_key_changed(now_ms)
         if peer.path is None:
             return
-        if before != disco_key:
-            peer.path.disco_key_changed(now_ms)
         if endpoints_changed:
             peer.path.endpoints_received(self._allowed(peer.endpoints), now_ms)
         if home_changed and node.home_derp:
             peer.path.relay_known(True, now_ms)
-        if before != disco_key or endpoints_changed or home_changed:
+        if has_restarted or endpoints_changed or home_changed:
             self._settle(peer, now_ms)
 
     def relay_gone(self, node_key: bytes, now_ms: int) -> None:
@@ -225,7 +230,7 @@ class Paths:
         elif isinstance(message, disco.Pong):
             if not self._user_pong([peer], message.txid, None, region_id, now_ms):
                 self._refuse(UNKNOWN_PONG)
-        else:
+        elif isinstance(message, disco.CallMeMaybe):
             path = self._path_of(peer, now_ms)
             path.relay_known(True, now_ms)  # it spoke by one
             path.call_me_maybe(self._allowed(message.endpoints), now_ms)
@@ -260,8 +265,9 @@ class Paths:
         return message
 
     def _udp_ping(self, sender: bytes, ping, source: tuple, now_ms: int) -> None:
-        peer = self._named(sender, ping.node_key)
-        if peer is None:
+        # Very old clients name no node key. No answer to them: a pong longer than its ping would serve to flood others.
+        peer = self._peers.get(ping.node_key)
+        if peer is None or peer.disco_key != sender:
             self._refuse(WRONG_NODE_KEY)
             return
         self._pinged_ms = now_ms
@@ -275,14 +281,6 @@ class Paths:
             self._refuse(TOO_MANY_SOURCES)
         self._send_udp(peer, source, disco.encode_pong(ping.txid, source[0], source[1]))
         self._settle(peer, now_ms)
-
-    def _named(self, sender: bytes, node_key: bytes):
-        """Return the peer that a ping names; old clients name none: the disco key must be one peer's alone then."""
-        owners = self._owners[sender]
-        if node_key == keys.ZERO:
-            return owners[0] if len(owners) == 1 else None
-        peer = self._peers.get(node_key)
-        return peer if peer is not None and peer.disco_key == sender else None
 
     def _udp_pong(self, sender: bytes, pong, source: tuple, now_ms: int) -> None:
         if self._user_pong(self._owners[sender], pong.txid, source, 0, now_ms):
@@ -340,7 +338,11 @@ class Paths:
         """
         now_ms = self._at(now_ms)
         peer = self._peers.get(node_key)
-        if peer is None or peer.disco_key == keys.ZERO:
+        if peer is None:
+            return
+        if peer.disco_key == keys.ZERO:
+            if endpoint is not None:
+                self._outputs.append((SET_PATH, peer.key, None, False))
             return
         before, peer.counters = peer.counters, (sent_bytes, received_bytes)
         if before is not None and (_carried_data(sent_bytes - before[0]) or _carried_data(received_bytes - before[1])):
@@ -444,6 +446,8 @@ class Paths:
 
     def take(self) -> list:
         """Return what is to be done, in order, and forget it."""
+        if not self._outputs:
+            return []
         outputs, self._outputs = self._outputs, []
         return outputs
 
@@ -505,19 +509,18 @@ class Paths:
     def _path_of(self, peer, now_ms: int):
         if peer.path is None:
             peer.path = Path(self._random_bytes)
+            peer.has_spoken = True
             peer.path.relay_known(bool(peer.home_derp), now_ms)
             peer.path.endpoints_received(self._allowed(peer.endpoints), now_ms)
         return peer.path
 
     def _drop_path(self, peer, now_ms: int) -> None:
-        """Forget all about the way to a peer that takes no part any more; WireGuard goes back to the relay."""
+        """Forget all about the way to a peer that takes no part any more."""
         for endpoint in list(peer.heard):
             self._unhear(peer, endpoint)
-        if peer.told is not None:
-            self._outputs.append((SET_PATH, peer.key, None, False))
         if peer.path is None:
             return
-        peer.path, peer.told, peer.held = None, None, ()
+        peer.path, peer.told, peer.held = None, None, set()
         peer.since_ms = now_ms
         self._busy.discard(peer.key)
         self._timers.pop(peer.key, None)
@@ -608,3 +611,7 @@ class Paths:
 
 def _carried_data(step_bytes: int) -> bool:
     return step_bytes > 0 and step_bytes not in _STEPS_WITHOUT_DATA
+
+
+def _same(a: Own, b: Own) -> bool:
+    return a.addresses == b.addresses and a.connected == b.connected and a.mesh == b.mesh
