@@ -16,6 +16,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from wayhomed.core import netmap
 from wayhomed.core.dataplane import Plan, Preferences, plan
@@ -23,6 +24,7 @@ from wayhomed.linux.dataplane import DataPlane, Settings
 from wayhomed.wire import address, keys
 
 CLONE_NEWNET = 0x40000000
+_SO_RCVBUFFORCE = 33
 BOARD, TRAVELLER, NAS, ROUTER_LAN, CARRIER = "100.64.0.1", "100.64.0.2", "192.168.1.10", "192.168.1.2", "100.64.8.1"
 BOARD6, TRAVELLER6, NAS6 = "fd7a:115c:a1e0::1", "fd7a:115c:a1e0::2", "fd00:1::10"
 PUBLISHED, PUBLISHED6 = "100.64.0.50", "fd7a:115c:a1e0::50"
@@ -62,6 +64,7 @@ class Namespace:
         with self.inside():
             opened = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
             opened.bind((interface, 3))
+        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 23)
         opened.setblocking(False)
         return opened
 
@@ -164,6 +167,7 @@ class Home:
             (self.traveller_plane, self.board_plane, self.traveller_key),
         ):
             self.carried.append(asyncio.create_task(self._carry(source, sink, keys.public_of(key))))
+            self.carried.append(asyncio.create_task(source.carry_held()))
 
     async def _carry(self, source: DataPlane, sink: DataPlane, sender: bytes) -> None:
         while True:
@@ -171,7 +175,11 @@ class Home:
             if self.held_back:
                 self.read.append(datagram)
             else:
-                sink.inject(sender, datagram)
+                self.deliver(source, sink, sender, datagram)
+
+    def deliver(self, _source: DataPlane, sink: DataPlane, sender: bytes, datagram: bytes) -> None:
+        """Bring what `source` gave to the relay to its receiver."""
+        sink.inject(sender, datagram)
 
     async def stop(self) -> None:
         for task in self.carried:
@@ -265,6 +273,9 @@ class Home:
                 await asyncio.sleep(0.02)
 
 
+AnyHome = TypeVar("AnyHome", bound=Home)
+
+
 def _public(private: bytes) -> str:
     return keys.key_text(keys.NODE, keys.public_of(private))
 
@@ -279,9 +290,9 @@ def allow(*destinations: str, ports: dict | None = None, sources: tuple = (TRAVE
 
 
 @contextlib.asynccontextmanager
-async def home_network(folder: Path) -> AsyncIterator[Home]:
+async def home_network(folder: Path, kind: type[AnyHome] = Home) -> AsyncIterator[AnyHome]:  # type: ignore[assignment]
     """A home whose two data planes run, everything closed."""
-    home = Home(folder)
+    home = kind(folder)
     try:
         await home.start()
         await home.apply_board([])

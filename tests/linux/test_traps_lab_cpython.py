@@ -1,0 +1,285 @@
+"""What goes wrong between WireGuard and direct paths, each trap of wireguard.md section 3.1 by its name.
+
+WireGuard is wireguard-go here. The network stands in direct_network, and the relay is a task of the test.
+"""
+
+import asyncio
+import socket
+import time
+
+import pytest
+from scapy.layers.inet import IP, UDP
+
+from linux.direct_network import (
+    BOARD_AT,
+    BOARD_MOVED,
+    PORT,
+    TRAVELLER_AT,
+    DirectHome,
+    Echo,
+    drop_on_the_way,
+    kind_of,
+    packets_of,
+    until,
+)
+from linux.home_network import TRAVELLER, home_network
+from wayhomed.linux import dataplane
+from wayhomed.linux.proxy import FIRST_PROXY_PORT
+from wayhomed.wire.address import ip_from_text, ip_text
+
+pytestmark = pytest.mark.lab
+FAMILIES = pytest.mark.parametrize("family", [4, 6])
+DISCO = b"TS\xf0\x9f\x92\xac" + bytes(80)
+STUN_REQUEST = b"\x00\x01\x00\x00\x21\x12\xa4\x42" + bytes(12)
+RETRY_S = 5  # after which WireGuard sends a lost initiation again, whatever packets there are for the peer
+
+
+@FAMILIES
+async def test_a_path_that_is_dead_in_one_direction_only_needs_the_hold(tmp_path, family):
+    async with home_network(tmp_path, DirectHome) as home, Echo(home) as echo:
+        await echo.all_return(1)
+        await home.traveller_path(BOARD_AT[family])
+        protocol = "ip" if family == 4 else "ip6"
+        dropped = drop_on_the_way(home.carrier, f"{protocol} daddr {ip_text(TRAVELLER_AT[family][0])} udp sport {PORT}")
+
+        # The traveller's packets arrive, WireGuard takes their source for its endpoint, and that way is dead.
+        lost = await echo.send(30)
+        await until(lambda: lost <= echo.heard and dropped() >= 30)
+        assert not lost & echo.answered
+
+        # Setting the endpoint back does not last.
+        await home.board_path(None)
+        lost = await echo.send(30)
+        await until(lambda: lost <= echo.heard and dropped() >= 60 - 1)
+        assert len(lost & echo.answered) <= 1
+
+        home.board_holds(family)
+        await home.board_path(None)
+        await until(lambda: lost <= echo.heard)
+        before = dropped()
+        await echo.all_return(100)
+        assert dropped() == before
+        assert await held(home) > 0
+
+        # The same for a peer that sends each of its packets by both ways.
+        home.traveller_holds(family)
+        await home.traveller_path(None)
+        home.by_both = BOARD_AT[family]
+        before = await held(home)
+        await echo.all_return(100)
+        while await held(home) < before + 100:  # some of the copies are still on their way
+            await asyncio.sleep(0.01)
+
+
+async def held(home) -> int:
+    """Return how many datagrams were diverted and brought to WireGuard by us."""
+    with home.board.inside():
+        return (await home.board_plane.status())["relayed"]["held"]
+
+
+async def test_an_initiation_lost_on_a_dead_path_is_not_waited_for(tmp_path):
+    async with home_network(tmp_path, DirectHome) as home:
+        drop_on_the_way(home.carrier, f"udp sport {PORT}")
+        on_wan = home.board.sniffer("wan0")
+        asking = home.board.open(socket.SOCK_DGRAM)
+        home.held_back = True  # what the relay is given is kept in home.read
+        await home.board_path(TRAVELLER_AT[4])
+        lost_at = time.monotonic()
+        asking.sendto(b"x", (TRAVELLER, 9))
+        await until(lambda: [packet for packet in packets_of(on_wan) if kind_of(packet) == 1])
+
+        # With the relay as the endpoint, and nothing more, no number of packets makes WireGuard begin again.
+        status = await home.board_plane.status()
+        assert status["peers"][home.traveller_public]["endpoint"] == "198.51.100.20:41641"
+        proxy = f"127.64.0.1:{FIRST_PROXY_PORT}"
+        peer = home.board.run("wg", "show", home.board_interface, "peers").strip()
+        home.board.run("wg", "set", home.board_interface, "peer", peer, "endpoint", proxy)
+        before = tx_packets(home.board, home.board_interface)
+        for _ in range(20):
+            asking.sendto(b"x", (TRAVELLER, 9))
+        await until(lambda: tx_packets(home.board, home.board_interface) >= before + 20)
+        await asyncio.sleep(0.05)
+        assert not home.read
+
+        await home.board_path(None)
+        asking.sendto(b"x", (TRAVELLER, 9))
+        await until(lambda: home.read)
+        assert [datagram[0] for datagram in home.read] == [1]
+        assert time.monotonic() - lost_at < RETRY_S, "it may have been WireGuard's own retry"
+        # and it is one that the traveller answers
+        home.held_back = False
+        home.traveller_plane.inject(home.board_public, home.read[0])
+        on_tunnel = home.traveller.sniffer(home.traveller_interface)
+        asking.sendto(b"x", (TRAVELLER, 9))
+        await until(lambda: [packet for packet in packets_of(on_tunnel) if packet[UDP].dport == 9])
+        allowed = (await home.board_plane.status())["peers"][home.traveller_public]["allowed_ips"]
+        assert allowed == status["peers"][home.traveller_public]["allowed_ips"]
+
+
+async def test_a_session_that_lasts_is_kept_when_falling_back_and_one_that_ends_is_not(tmp_path, monkeypatch):
+    async with home_network(tmp_path, DirectHome) as home, Echo(home) as echo:
+        await echo.all_return(1)
+        now_s = dataplane.wall_clock_s()
+        for later_s, renewed in ((60, False), (175, True), (-1000, True)):
+            await home.both_direct(4)
+            await echo.all_return(5)
+            await home.traveller_path(None)
+            home.traveller_holds(4)
+            monkeypatch.setattr(dataplane, "wall_clock_s", lambda later_s=later_s: now_s + later_s)
+            sessions = {key: peer[3] for key, peer in (await home.board_plane.traffic()).items()}
+            await home.board_path(None)
+            begun = {key: peer[3] for key, peer in (await home.board_plane.traffic()).items()}
+            assert sessions[home.traveller_public] > 0
+            assert (begun[home.traveller_public] == 0) == renewed
+            await echo.answer_to(TRAVELLER, 9)  # the board speaks first: the traveller still trusts the old session
+            await echo.all_return(5) if not renewed else await until_answered(echo)
+            home.traveller_holds()
+
+
+async def until_answered(echo: Echo) -> None:
+    """Send until something comes back: what the old session carried is lost, as it would be."""
+    before = len(echo.answered)
+    for _ in range(100):
+        await echo.send(1, 0.05)
+        if len(echo.answered) > before:
+            return
+    raise AssertionError("no new session")
+
+
+@FAMILIES
+async def test_direct_traffic_leaves_from_the_new_address_after_the_uplink_moved(tmp_path, family):
+    async with home_network(tmp_path, DirectHome) as home, Echo(home) as echo:
+        await home.both_direct(family)
+        await echo.all_return(5)
+        home.move_uplink()
+        on_road = home.traveller.sniffer("eth0")
+        # WireGuard goes on with the address that the traveller's packets last came to, in IPv6 for good
+        await home.board_plane.uplink_changed()
+        packets_of(on_road)
+        await echo.answer_to(TRAVELLER, 9)
+        home.board_plane.shared_port.send(TRAVELLER_AT[family], DISCO)
+        seen = []
+
+        def both_seen() -> bool:
+            seen.extend(packet for packet in packets_of(on_road) if packet[UDP].sport == PORT == packet[UDP].dport)
+            return {kind_of(packet) for packet in seen} >= {0, 4}
+
+        await until(both_seen)
+        assert {packet.src for packet in seen if packet.dst == ip_text(TRAVELLER_AT[family][0])} == {
+            BOARD_MOVED[family]
+        }
+        before = home.relayed
+        await echo.all_return(20)
+        assert home.relayed == before
+
+
+async def test_an_injected_packet_does_not_steal_the_way_back_of_a_direct_peer(tmp_path):
+    async with home_network(tmp_path, DirectHome) as home, Echo(home) as echo:
+        await home.both_direct(4)
+        await echo.all_return(5)
+        await home.traveller_path(None)
+        home.traveller_holds(4)
+        before = home.relayed
+        await echo.all_return(200)
+        assert home.relayed >= before + 200  # they did come by the relay
+        # it is direct again, with no more packets to remind of it
+        while (await home.board_plane.traffic())[home.traveller_public][2] != TRAVELLER_AT[4]:
+            await asyncio.sleep(0.05)
+        home.traveller_holds()
+        await home.traveller_path(BOARD_AT[4])
+        before = home.relayed
+        await echo.all_return(50)
+        assert home.relayed == before
+
+
+@pytest.mark.parametrize("direct", [False, True])
+async def test_what_a_peer_sends_by_two_living_paths_arrives_whole(tmp_path, direct):
+    async with home_network(tmp_path, DirectHome) as home, Echo(home) as echo:
+        await echo.all_return(1)
+        home.by_both = BOARD_AT[4]
+        home.traveller_holds(4)  # or its own WireGuard would leave the relay
+        if direct:
+            await home.board_path(TRAVELLER_AT[4])
+        on_wan = home.carrier.sniffer("eth2")
+        before = home.relayed
+        await echo.all_return(500)
+        assert home.relayed >= before + 500
+        seen = []
+
+        def all_copied() -> bool:  # the last are still on their way
+            seen.extend(packet for packet in packets_of(on_wan) if kind_of(packet) == 4)
+            return len([packet for packet in seen if packet.src == "198.51.100.20"]) >= 500
+
+        await until(all_copied)
+        assert [packet for packet in seen if packet.dst == "198.51.100.20"], "the board never answered directly"
+
+
+async def test_an_endpoint_that_is_set_many_times_a_second_loses_nothing(tmp_path):
+    async with home_network(tmp_path, DirectHome) as home, Echo(home) as echo:
+        await home.both_direct(4)
+        await echo.all_return(5)
+        home.traveller_holds(4, 6)
+        sets = 0
+
+        async def toggle() -> None:
+            nonlocal sets
+            while True:
+                for endpoint in (TRAVELLER_AT[4], None, TRAVELLER_AT[6], None):
+                    await home.board_path(endpoint)
+                    sets += 1
+                    await asyncio.sleep(0.004)
+
+        toggling = asyncio.create_task(toggle())
+        on_road = home.traveller.sniffer("eth0")
+        before = home.relayed
+        await echo.all_return(600)
+        toggling.cancel()
+        assert sets >= 100
+        ways = {packet.src for packet in packets_of(on_road) if kind_of(packet) == 4 and packet[UDP].dport == PORT}
+        assert {ip_text(BOARD_AT[4][0]), ip_text(BOARD_AT[6][0])} <= ways and home.relayed > before
+
+
+@pytest.mark.parametrize("nat", ["masquerade", "masquerade random", "masquerade, the port taken"])
+async def test_disco_stun_and_wireguard_leave_by_one_mapping(tmp_path, nat):
+    async with home_network(tmp_path, DirectHome) as home:
+        home.carrier.run("nft", "add table ip n; add chain ip n c { type nat hook postrouting priority srcnat; }")
+        home.carrier.run("nft", f'add rule ip n c oifname "eth2" {nat.split(",")[0]}')
+        on_road = home.traveller.sniffer("eth0")
+        seen = []
+
+        def saw(wanted: int) -> bool:
+            seen.extend(packet for packet in packets_of(on_road) if packet.src == "198.51.100.1")
+            return len(seen) >= wanted
+
+        targets = ("198.51.100.20", PORT), ("198.51.100.21", 3478)
+        if "taken" in nat:
+            home.board.ip("address", "add", "100.64.8.77/22", "dev", "wan0")
+            raw = home.board.open(socket.SOCK_RAW, protocol=socket.IPPROTO_RAW)
+            for target, port in targets:
+                neighbour = IP(src="100.64.8.77", dst=target) / UDP(sport=PORT, dport=port) / b"neighbour"
+                raw.sendto(bytes(neighbour), (target, 0))
+            await until(lambda: saw(2))
+            assert {packet[UDP].sport for packet in seen} == {PORT}
+            seen.clear()
+        # WireGuard's first, alone: of two packets that begin a flow in the same moment on two processors, Linux may
+        # map one in a way of its own.
+        await home.board_path(TRAVELLER_AT[4])
+        home.board.open(socket.SOCK_DGRAM).sendto(b"x", (TRAVELLER, 9))
+        await until(lambda: saw(1))
+        for target, port in targets:
+            home.board_plane.shared_port.send((ip_from_text(target), port), DISCO)
+            home.board_plane.shared_port.send((ip_from_text(target), port), STUN_REQUEST)
+        await until(lambda: saw(5) and len([packet for packet in seen if kind_of(packet) == 0]) == 4)
+        to_peer = [packet for packet in seen if packet.dst == "198.51.100.20"]
+        assert {(kind_of(packet), len(packet[UDP].payload)) for packet in to_peer} >= {(0, 20), (0, 86), (1, 148)}
+        mapped = {packet[UDP].sport for packet in to_peer}
+        assert len(mapped) == 1
+        if nat == "masquerade":
+            assert {packet[UDP].sport for packet in seen} == {PORT}
+        else:
+            assert mapped != {PORT}
+
+
+def tx_packets(space, interface: str) -> int:
+    """Return how many packets the machine has put into its tunnel."""
+    return int(space.run("cat", f"/sys/class/net/{interface}/statistics/tx_packets"))
