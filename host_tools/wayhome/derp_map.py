@@ -16,20 +16,32 @@ from .errors import HostError
 REGION = 900
 _LAST_REGION = 999
 _NO_STUN = -1
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_UNUSED = "none"
+_LETTERS = "abcdefghijklmnop"
+# A board takes no more of one region; so many STUN addresses tell nothing that two don't.
+MAX_NODES = len(_LETTERS)
 
 
 @dataclass(frozen=True)
 class RelayPlace:
     """Where clients find the relay: a DNS name or an address, and a port with TLS.
 
-    `pin` is the CertName that pins an own certificate, "" when a public authority stands behind it.
+    `pin` is the CertName that pins an own certificate, "" when a public authority stands behind it. `also` are further
+    addresses of it, as where the host is an IPv4 address and the relay has IPv6 too.
     """
 
     host: str
     port: int
     pin: str = ""
     can_port_80: bool = False
+    also: tuple[str, ...] = ()
+
+    def address(self, version: int) -> str:
+        """Return its address of a family: "" = DNS knows, "none" = it has none that is known."""
+        known = [text for text in (self.host, *self.also) if _version(text) == version]
+        if known:
+            return known[0]
+        return "" if _version(self.host) == 0 else _UNUSED
 
 
 @dataclass(frozen=True)
@@ -85,21 +97,48 @@ def derp_map(
 
 
 def _own_region(place: RelayPlace, stun: Sequence[tuple[str, int]]) -> dict[str, Any]:
-    """`stun` are the addresses where STUN listens ("0.0.0.0" = at the relay's host).
+    """`stun` are the addresses where STUN listens ("0.0.0.0", "::" = wherever the relay is found).
 
     With one STUN address a client can't find out that its NAT maps by destination, so each further one becomes a node
-    that does STUN alone.
+    that does STUN alone. Two of different families and one port become one node.
     """
-    first = stun[0][1] if stun else _NO_STUN
+    left = _stun_places(place, stun)
+    first = next((port for _, address, port in left if address is None), _NO_STUN)
     nodes = [_relay_node(REGION, place, first)]
-    told = {(place.host, first)}
-    for address, port in stun[1:]:
-        host = place.host if ipaddress.ip_address(address).is_unspecified else address
-        if (host, port) not in told and len(nodes) < len(_LETTERS):
-            told.add((host, port))
-            name = f"{REGION}{_LETTERS[len(nodes)]}"
-            nodes.append({"Name": name, "RegionID": REGION, **_host(host), "STUNPort": port, "STUNOnly": True})
+    left = [one for one in left if one[1:] != (None, first)]
+    while left and len(nodes) < MAX_NODES:
+        version, address, port = left.pop(0)
+        wanted = (10 - version, address is None, port)
+        pair = next((one for one in left if (one[0], one[1] is None, one[2]) == wanted), None)
+        addresses = {"IPv4": _UNUSED, "IPv6": _UNUSED, f"IPv{version}": address or place.address(version)}
+        if pair is not None:
+            left.remove(pair)
+            addresses[f"IPv{pair[0]}"] = pair[1] or place.address(pair[0])
+        node = {"Name": f"{REGION}{_LETTERS[len(nodes)]}", "RegionID": REGION, "HostName": address or place.host}
+        nodes.append({**node, **_known(addresses), "STUNPort": port, "STUNOnly": True})
     return {"RegionID": REGION, "RegionCode": "home", "RegionName": "Home", "Nodes": nodes}
+
+
+def _stun_places(place: RelayPlace, stun: Sequence[tuple[str, int]]) -> list[tuple[int, str | None, int]]:
+    """Return (4 or 6, address, port) of each STUN place that clients can be told, once; address None: the relay's own.
+
+    Where a family has neither a wildcard nor the relay's own address, its first stands for that: behind a name, or
+    a router that passes a port on, machines listen on addresses that clients don't know.
+    """
+    at_the_relay: set[tuple[str, int]] = set()
+    for version in (4, 6):
+        here = place.address(version)
+        mine = [(host, port) for host, port in stun if _version(host) == version]
+        own = [one for one in mine if ipaddress.ip_address(one[0]).is_unspecified or one[0] == here]
+        at_the_relay.update(own if own or here == _UNUSED else mine[:1])
+    places: dict[tuple[int, str | None, int], None] = {}
+    for host, port in stun:
+        version = _version(host)
+        if (host, port) not in at_the_relay:
+            places[version, host, port] = None
+        elif place.address(version) != _UNUSED:
+            places[version, None, port] = None
+    return list(places)
 
 
 def _other_region(number: int, other: OtherRelay) -> dict[str, Any]:
@@ -108,7 +147,7 @@ def _other_region(number: int, other: OtherRelay) -> dict[str, Any]:
 
 
 def _relay_node(region: int, place: RelayPlace, stun_port: int) -> dict[str, Any]:
-    node: dict[str, Any] = {"Name": f"{region}a", "RegionID": region, **_host(place.host), "DERPPort": place.port}
+    node: dict[str, Any] = {"Name": f"{region}a", "RegionID": region, **_host(place), "DERPPort": place.port}
     node["STUNPort"] = stun_port
     if place.pin:
         node["CertName"] = place.pin
@@ -117,12 +156,19 @@ def _relay_node(region: int, place: RelayPlace, stun_port: int) -> dict[str, Any
     return node
 
 
-def _host(host: str) -> dict[str, str]:
+def _host(place: RelayPlace) -> dict[str, str]:
     """Addresses are given where they are known: a client with broken DNS still finds the relay then."""
+    return {"HostName": place.host, **_known({f"IPv{version}": place.address(version) for version in (4, 6)})}
+
+
+def _known(addresses: dict[str, str]) -> dict[str, str]:
+    """Leave out what DNS is to be asked for."""
+    return {family: address for family, address in addresses.items() if address}
+
+
+def _version(host: str) -> int:
+    """Return 4 or 6 for an address, 0 for a name."""
     try:
-        address = ipaddress.ip_address(host)
+        return ipaddress.ip_address(host).version
     except ValueError:
-        return {"HostName": host}
-    if address.version == 4:
-        return {"HostName": host, "IPv4": host, "IPv6": "none"}
-    return {"HostName": host, "IPv4": "none", "IPv6": host}
+        return 0

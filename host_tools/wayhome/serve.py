@@ -54,7 +54,8 @@ class ServeSettings:
     """What `wayhome serve` was told.
 
     `url` is where clients find us. An address "" means all of this machine's, IPv4 and IPv6. `relay_listen` is used
-    unless our own TLS on `listen` serves the relay too.
+    unless our own TLS on `listen` serves the relay too. `relay_address`: where clients find the relay, a name or an
+    address of each family; () = at the URL's host.
     """
 
     state: Path
@@ -66,7 +67,7 @@ class ServeSettings:
     suffix: str | None = None
     relay: bool = True
     relay_listen: tuple[Address, ...] = (("", 8443),)
-    relay_address: str | None = None
+    relay_address: tuple[str, ...] = ()
     stun_listen: tuple[Address, ...] = (("", 3478),)
     other_relays: tuple[OtherRelay, ...] = ()
     registry: Settings = field(default_factory=Settings)
@@ -312,7 +313,7 @@ class Service:
     @property
     def relay_host(self) -> str:
         """Where clients find the relay."""
-        return self.settings.relay_address or self.url.host
+        return self.settings.relay_address[0] if self.settings.relay_address else self.url.host
 
     async def _serve_stun(self) -> list[Address]:
         if self.relay is None or not self.settings.stun_listen:
@@ -325,8 +326,13 @@ class Service:
         place = None
         if relay_tls is not None:
             port = self.settings.relay_listen[0][1] if relay_tls.own_listener else self.url.port
+            listening = self.settings.relay_listen if relay_tls.own_listener else self.settings.listen
             place = RelayPlace(
-                self.relay_host, port, relay_tls.pin, can_port_80=(self.url.scheme, self.url.port) == ("http", 80)
+                self.relay_host,
+                port,
+                relay_tls.pin,
+                can_port_80=(self.url.scheme, self.url.port) == ("http", 80),
+                also=(*self.settings.relay_address[1:], *other_family(self.relay_host, listening)),
             )
         if place is not None or self.settings.other_relays:
             self.registry.set_derp_map(derp_map(place, stun, self.settings.other_relays))
@@ -384,6 +390,22 @@ def everywhere(addresses: Iterable[Address]) -> list[Address]:
     for host, port in addresses:
         result += [(host, port)] if host else [("0.0.0.0", port), *([("::", port)] if _has_ipv6() else [])]
     return result
+
+
+def other_family(host: str, listening: Iterable[Address]) -> list[str]:
+    """Return the addresses named for listening that are not of the host's own family, where that is an address.
+
+    So a server told to listen on one address of each family is found at both, though its URL names one.
+    """
+    try:
+        known = ipaddress.ip_address(host)
+        named = [ipaddress.ip_address(text) for text, _ in listening if text]
+    except ValueError:
+        return []  # a name: DNS knows all its addresses
+    usable = [
+        one for one in named if not (one.is_unspecified or one.is_link_local or one.is_loopback != known.is_loopback)
+    ]
+    return [str(one) for one in usable if one.version != known.version]
 
 
 def _has_ipv6() -> bool:

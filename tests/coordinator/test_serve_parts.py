@@ -18,10 +18,12 @@ from cryptography import x509
 from wayhome import own_ca
 from wayhome.bench.control_client import ControlClient
 from wayhome.cli.admin_client import AdminClient
-from wayhome.derp_map import OtherRelay, RelayPlace, derp_map, other_relay_from_text, other_relay_text
+from wayhome.derp_map import MAX_NODES, OtherRelay, RelayPlace, derp_map, other_relay_from_text, other_relay_text
 from wayhome.errors import HostError
 from wayhome.key_file import load_or_make_key
-from wayhome.serve import ServerUrl, ServeSettings, Service, everywhere, is_private, parse_url
+from wayhome.serve import ServerUrl, ServeSettings, Service, everywhere, is_private, other_family, parse_url
+from wayhomed.core.derp_map import DerpMap, read_derp_map
+from wayhomed.core.netcheck import stun_servers
 from wayhomed.wire.keys import MACHINE, key_from_text
 
 
@@ -46,6 +48,77 @@ def test_each_further_stun_address_is_a_node_of_its_own():
     assert (second["HostName"], second["STUNPort"], second["STUNOnly"]) == ("203.0.113.11", 3478, True)
     assert (third["HostName"], third["STUNPort"]) == ("203.0.113.10", 3479)
     assert len({node["Name"] for node in (first, second, third)}) == 3
+
+
+def test_stun_listening_on_one_port_of_each_family_is_one_node_with_both_addresses():
+    first, second = nodes(
+        ("203.0.113.10", 3478),
+        ("203.0.113.11", 3478),
+        ("2001:db8::10", 3478),
+        ("2001:db8::11", 3478),
+        also=("2001:db8::10",),
+    )
+    assert (first["IPv4"], first["IPv6"], first["STUNPort"]) == ("203.0.113.10", "2001:db8::10", 3478)
+    assert (second["IPv4"], second["IPv6"], second["STUNPort"]) == ("203.0.113.11", "2001:db8::11", 3478)
+    assert second["STUNOnly"] and "STUNOnly" not in first
+
+
+def test_stun_on_ipv6_is_offered_where_the_relay_itself_is_known_by_ipv4_alone():
+    first, second, third = nodes(
+        ("203.0.113.10", 3478), ("203.0.113.11", 3478), ("2001:db8::10", 3478), ("2001:db8::11", 3478)
+    )
+    assert (first["IPv4"], first["IPv6"]) == ("203.0.113.10", "none")
+    assert (second["IPv4"], second["IPv6"]) == ("203.0.113.11", "2001:db8::10")
+    assert (third["HostName"], third["IPv4"], third["IPv6"]) == ("2001:db8::11", "none", "2001:db8::11")
+
+
+def test_two_ipv6_addresses_are_both_offered_by_a_server_without_ipv4():
+    first, second = nodes(("2001:db8::10", 3478), ("2001:db8::11", 3478), host="2001:db8::10")
+    assert (first["HostName"], first["IPv4"], first["IPv6"]) == ("2001:db8::10", "none", "2001:db8::10")
+    assert (second["HostName"], second["IPv4"], second["IPv6"]) == ("2001:db8::11", "none", "2001:db8::11")
+
+
+def test_two_ports_of_the_wildcards_are_two_nodes_with_all_that_the_relay_has():
+    both = nodes(
+        *((host, port) for port in (3478, 3479) for host in ("0.0.0.0", "::")),
+        also=("2001:db8::10",),
+    )
+    assert [(node["IPv4"], node["IPv6"], node["STUNPort"]) for node in both] == [
+        ("203.0.113.10", "2001:db8::10", 3478),
+        ("203.0.113.10", "2001:db8::10", 3479),
+    ]
+    named = nodes(*((host, port) for port in (3478, 3479) for host in ("0.0.0.0", "::")), host="derp.example.net")
+    assert [(node["HostName"], node["STUNPort"], "IPv4" in node, "IPv6" in node) for node in named] == [
+        ("derp.example.net", 3478, False, False),
+        ("derp.example.net", 3479, False, False),
+    ]
+    (_, ipv4_alone) = nodes(("0.0.0.0", 3478), ("0.0.0.0", 3479), host="derp.example.net")
+    assert "IPv4" not in ipv4_alone and ipv4_alone["IPv6"] == "none"
+
+
+def test_behind_a_name_the_first_stun_address_is_taken_to_be_the_names():
+    first, second = nodes(("10.0.0.5", 3478), ("203.0.113.11", 3478), host="derp.example.net")
+    assert (first["HostName"], first["STUNPort"], "IPv4" in first) == ("derp.example.net", 3478, False)
+    assert (second["HostName"], second["STUNPort"]) == ("203.0.113.11", 3478)
+
+
+def test_a_relay_map_has_no_more_nodes_than_a_board_takes():
+    crowd = [(f"203.0.113.{number}", 3478) for number in range(10, 110)]
+    made = derp_map(RelayPlace("203.0.113.10", 8443), crowd)
+    assert len(made["Regions"]["900"]["Nodes"]) == MAX_NODES
+    taken = read_derp_map(made, DerpMap()).regions[900]
+    assert len(taken.nodes) == MAX_NODES
+    assert len(stun_servers(read_derp_map(made, DerpMap()), {})) == MAX_NODES
+
+
+def test_a_server_that_listens_on_an_address_of_each_family_is_found_at_both():
+    listening = (("203.0.113.10", 8443), ("2001:db8::10", 8443))
+    assert other_family("203.0.113.10", listening) == ["2001:db8::10"]
+    assert other_family("2001:db8::10", listening) == ["203.0.113.10"]
+    assert other_family("mesh.example.net", listening) == []
+    for useless in ("", "::", "::1", "fe80::1", "localhost"):
+        assert other_family("203.0.113.10", ((useless, 8443),)) == []
+    assert other_family("127.0.0.1", (("::1", 8443),)) == ["::1"]
 
 
 def test_the_wildcards_of_both_families_are_one_address_to_clients():

@@ -54,7 +54,11 @@ def serve(
         typer.Option(help="Where the relay listens with its own certificate, if the URL is http. [default: :8443]"),
     ] = None,
     relay_address: Annotated[
-        str | None, typer.Option(help="Where clients find the relay, if not at the URL's host.")
+        list[str] | None,
+        typer.Option(
+            help="Where clients find the relay, if not at the URL's host: a name, or an address; again for the other "
+            "family's."
+        ),
     ] = None,
     stun_listen: Annotated[
         list[str] | None, typer.Option(help="UDP address for STUN (may be repeated). [default: :3478]")
@@ -95,7 +99,7 @@ def serve(
         suffix=suffix,
         relay=not no_relay,
         relay_listen=_addresses(relay_listen or [":8443"], "--relay-listen"),
-        relay_address=relay_address,
+        relay_address=tuple(relay_address or ()),
         stun_listen=_addresses(stun_listen or [":3478"], "--stun-listen"),
         other_relays=tuple(other_relay_from_text(text) for text in other_relay or ()),
     )
