@@ -533,7 +533,7 @@ async def test_netcheck_measures_and_tells_it_in_words(tmp_path):
             "type": 1,
             "from": "an address of this machine",
         }
-        assert (told["outside"], told["mapping_varies"]) == (["203.0.113.2:40000"], False)
+        assert (told["outside"], told["nat"]) == (["203.0.113.2:40000"], "easy")
 
 
 async def test_without_a_tunnel_netcheck_says_what_to_do(tmp_path):

@@ -26,7 +26,7 @@ def test_each_reason_has_its_words():
         (Reason.NO_ADDRESSES, "told no address"),
         (Reason.ASKING, "being tried: 4 addresses, 8 pings so far"),
         (Reason.NO_ANSWER, "no answer from its 4 addresses to 8 pings"),
-        (Reason.LOST, "the direct path went silent"),
+        (Reason.LOST, "the direct path went silent; no answer from its 4 addresses to 8 pings since"),
     ):
         assert part in why(reason), part
         assert REASON_NAMES[reason]
@@ -38,10 +38,18 @@ def test_one_address_and_one_ping_are_told_in_the_singular():
 
 
 def test_what_this_network_has_to_do_with_it_is_told():
-    assert why(Reason.NO_ANSWER, measured()) == why(Reason.NO_ANSWER)
-    assert why(Reason.NO_ANSWER, measured(varies=None)) == why(Reason.NO_ANSWER)
-    for reason in (Reason.NO_ANSWER, Reason.LOST, Reason.NO_ADDRESSES):
-        assert why(reason, measured(answered=0)).endswith("; UDP does not get out of this network")
-        assert "another port (hard NAT)" in why(reason, measured(varies=True))
+    plain = why(Reason.NO_ANSWER)
+    assert why(Reason.NO_ANSWER, measured(varies=None)) == plain
     # A relay map that names no STUN server says nothing about this network.
-    assert why(Reason.NO_ANSWER, measured(asked=0, answered=0)) == why(Reason.NO_ANSWER)
+    assert why(Reason.NO_ANSWER, measured(asked=0, answered=0, varies=None)) == plain
+    for reason in (Reason.NO_ANSWER, Reason.LOST, Reason.NO_ADDRESSES):
+        assert why(reason, measured(answered=0, varies=None)).endswith("; UDP does not get out of this network")
+        assert "another port (hard NAT)" in why(reason, measured(varies=True))
+        assert why(reason, measured(varies=False)).endswith("probably in the peer's network")
+
+
+def test_a_peer_that_is_offline_needs_no_other_explanation():
+    view = View(1, None, 0, 0, Reason.NO_ANSWER, 4, 8)
+    text = why_not_direct(view, measured(varies=True), False)
+    assert text == "no answer from its 4 addresses to 8 pings; the coordinator says that it is offline"
+    assert why_not_direct(view, measured(varies=None), True) == why(Reason.NO_ANSWER)

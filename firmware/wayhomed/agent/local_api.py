@@ -45,7 +45,7 @@ class Refused(Exception):
 
     def __init__(self, text: str, next_step: str, again: bool = False):
         super().__init__(text)
-        self.answer = {"error": text, "next": next_step}
+        self.answer: dict = {"error": text, "next": next_step}
         if again:
             self.answer["again"] = True
 

@@ -14,10 +14,11 @@ REASON_NAMES = {
 }
 
 
-def why_not_direct(view, netcheck) -> str:
+def why_not_direct(view, netcheck, online=None) -> str:
     """Return why a peer is reached by the relay, "" if it isn't.
 
-    view: core.paths.PathView; netcheck: the newest core.netcheck.Netcheck, or None while nothing was measured.
+    view: core.paths.PathView; netcheck: the newest core.netcheck.Netcheck, or None while nothing was measured; online:
+    whether the coordinator says that the peer is connected to it, None if it says nothing.
     """
     if view.reason == Reason.DIRECT:
         return ""
@@ -27,14 +28,12 @@ def why_not_direct(view, netcheck) -> str:
         return "it has no disco key, so it can't do direct paths"
     if view.reason == Reason.ASKING:
         return "being tried: %s, %s so far" % (_count(view.candidates, "address"), _count(view.asked, "ping"))
-    own_network = _own_network(netcheck)
     if view.reason == Reason.NO_ADDRESSES:
-        return "it has told no address at which it could be asked" + own_network
+        return "it has told no address at which it could be asked" + _cause(netcheck, online)
+    text = "no answer from its %s to %s" % (_count(view.candidates, "address"), _count(view.asked, "ping"))
     if view.reason == Reason.LOST:
-        return "the direct path went silent; being tried again" + own_network
-    return (
-        "no answer from its %s to %s" % (_count(view.candidates, "address"), _count(view.asked, "ping")) + own_network
-    )
+        return "the direct path went silent; " + text + " since" + _cause(netcheck, online)
+    return text + _cause(netcheck, online)
 
 
 def _count(number: int, what: str) -> str:
@@ -43,12 +42,20 @@ def _count(number: int, what: str) -> str:
     return "%d %s" % (number, what)
 
 
-def _own_network(netcheck) -> str:
-    """Return what this machine's own network has to do with it, as the end of a sentence."""
+def _cause(netcheck, online) -> str:
+    """Return what is known that explains silence, as the end of a sentence."""
+    if online is False:
+        return "; the coordinator says that it is offline"
     if netcheck is None:
         return ""
     if netcheck.asked4 + netcheck.asked6 and not netcheck.udp4 and not netcheck.udp6:
         return "; UDP does not get out of this network"
     if netcheck.mapping_varies:
-        return "; this network's NAT gives each destination another port (hard NAT), and the peer's probably does too"
+        # It does work with a router that filters by address alone, or with an open port; few have either.
+        return (
+            "; this network's NAT gives each destination another port (hard NAT), and the peer's router probably lets "
+            "none in that it does not know"
+        )
+    if netcheck.mapping_varies is False:
+        return "; this network's NAT is an easy one, so the hindrance is probably in the peer's network"
     return ""

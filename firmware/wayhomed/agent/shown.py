@@ -39,7 +39,7 @@ def status(result: dict) -> list:
     if not result["peers"]:
         return lines
     rows = [["PEER", "ADDRESS", "ONLINE", "PATH", "FOR", "SENT", "RECEIVED"]]
-    below = [[]]
+    below: list = [[]]
     for peer in result["peers"]:
         online = {True: "yes", False: "no"}.get(peer["online"], "?")
         rows.append(
@@ -143,10 +143,14 @@ def _udp(family: dict) -> str:
     if not asked:
         return "not known: no relay has such an address"
     if family["answered"]:
-        return "gets out: %d of %d servers answered" % (family["answered"], asked)
+        return "gets out: %d of %s answered" % (family["answered"], _servers(asked))
     if family["unreachable"] == asked:
         return "does not get out: this machine has no way to such addresses"
-    return "does not get out: none of %d servers answered" % asked
+    return "does not get out: no answer from %s" % _servers(asked)
+
+
+def _servers(count: int) -> str:
+    return "1 server" if count == 1 else "%d servers" % count
 
 
 def _latency(latency_ms) -> str:

@@ -2,6 +2,7 @@
 
 from wayhomed.core import netcheck as measuring
 from wayhomed.core.endpoints import LOCAL, STUN, STUN4_LOCAL_PORT
+from wayhomed.core.netcheck import Nat
 from wayhomed.core.path import Reason
 from wayhomed.linux.errors import DataPlaneError
 from wayhomed.port import monotonic_ms, runtime
@@ -15,6 +16,16 @@ _ENDPOINT_SOURCES = {
     LOCAL: "an address of this machine",
     STUN: "seen from outside (STUN)",
     STUN4_LOCAL_PORT: "outside address with our own port, in case the router forwards it",
+}
+# What JSON says for each kind of NAT (IPv4), for scripts
+_NAT_NAMES = {
+    Nat.UNKNOWN: "unknown",
+    Nat.NO_NETWORK: "no network",
+    Nat.BLOCKED: "UDP blocked",
+    Nat.NONE: "none",
+    Nat.EASY: "easy",
+    Nat.HARD: "hard",
+    Nat.UNTOLD: "easy or hard",
 }
 
 
@@ -107,10 +118,11 @@ def path_status(board, peer, now_ms: int) -> dict:
         return shown
     shown["since_s"] = round(max(0, now_ms - view.since_ms) / 1000, 1)
     shown["reason"] = REASON_NAMES[view.reason]
-    shown["why"] = why_not_direct(view, board.paths.netcheck)
+    shown["why"] = why_not_direct(view, board.paths.netcheck, peer.online)
     if view.reason == Reason.DIRECT:
-        shown["endpoint"] = address.endpoint_text(view.best)
-        shown["path"] = "direct " + shown["endpoint"]
+        endpoint = address.endpoint_text(view.best)
+        shown["endpoint"] = endpoint
+        shown["path"] = "direct " + endpoint
         shown["latency_ms"] = view.latency_ms
     return shown
 
@@ -140,7 +152,7 @@ def netcheck_status(board, netcheck) -> dict:
             "ipv6": {"asked": netcheck.asked6, "answered": netcheck.answered6, "unreachable": netcheck.unreachable6},
         },
         "outside": [address.endpoint_text(endpoint) for endpoint, _times in netcheck.mapped4 + netcheck.mapped6],
-        "mapping_varies": netcheck.mapping_varies,
+        "nat": _NAT_NAMES[measuring.nat_kind(netcheck, board.paths.local_ips())],
         "words": measuring.describe(netcheck, board.paths.local_ips()),
         "relays": [
             {

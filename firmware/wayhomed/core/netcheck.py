@@ -374,7 +374,8 @@ def _ipv4_words(netcheck: Netcheck, local_ips: list) -> list:
     elif kind == Nat.HARD:
         words = [
             "IPv4: behind a hard NAT. Each destination sees this device at another port (%s was one), so direct paths "
-            "work only with devices behind an easy NAT or none; the relay carries the rest." % outside
+            "work only with devices whose router lets in what comes from any port; the relay carries the rest."
+            % outside
         ]
     else:
         words = ["IPv4: behind a NAT. The outside sees this device as %s." % outside]
