@@ -69,3 +69,16 @@ def test_a_machine_whose_network_has_no_way_out_goes_by_its_address_there_and_on
         wait_until(lambda: "serves this machine alone" in log.read_text(), 30, "the warning")
         assert "Serving http://127.0.0.1:8080 " in log.read_text()
         assert own_url.remembered(state) is None
+
+
+@pytest.mark.lab
+def test_a_machine_without_ipv4_goes_by_its_ipv6_address():
+    asking = [sys.executable, "-c", "from wayhome import own_url; print(own_url.guessed())"]
+    with Lab.up("story-ipv6") as lab:
+        host = lab.host("friend")
+        host.run(["ip", "-4", "address", "flush", "dev", "eth0"])
+        guessed = host.run(asking).stdout.strip()
+        assert guessed == f"http://[{host.address(family=6)}]:8080"
+        # a network with no way out has addresses all the same
+        host.run(["ip", "-6", "route", "del", "default"])
+        assert host.run(asking).stdout.strip() == guessed
