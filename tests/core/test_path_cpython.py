@@ -91,7 +91,7 @@ class AnyLife(RuleBasedStateMachine):
                 assert len(self.rate) <= MAX_PINGS
             elif action[0] == CALL_ME_MAYBE:
                 assert self.relay
-                assert self.now - self.last_call >= DISCOVERY_MS or self.fresh_call
+                assert self.now - self.last_call >= (EAGER_MS if self.fresh_call else DISCOVERY_MS)
                 self.last_call = self.now
                 self.fresh_call = False
             elif action[0] == USE_DIRECT:
@@ -208,6 +208,7 @@ class AnyLife(RuleBasedStateMachine):
             assert self.path.held() == set() and self.path.next_timer_ms() is None
         self.check_actions()
         self.eager = set(ENDPOINTS)
+        self.fresh_call = True
 
     @rule(step=steps, endpoint=st.one_of(few, endpoints))
     def send_failed(self, step, endpoint):

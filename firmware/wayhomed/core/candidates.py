@@ -90,8 +90,8 @@ def _refusal6(ip: bytes) -> str:
 
 def _is_broadcast(ip: bytes, prefix: tuple) -> bool:
     """Tell whether all host bits are equal: zeros (RFC 919's old form) or ones. /31 and /32 have no broadcast."""
-    network, length = prefix
-    if len(network) != 4 or length > 30 or not contains(prefix, ip):
+    length = prefix[1]
+    if length > 30 or not contains(prefix, ip):
         return False
     hosts = (1 << 32 - length) - 1
     return int.from_bytes(ip, "big") & hosts in (0, hosts)

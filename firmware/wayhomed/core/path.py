@@ -79,6 +79,10 @@ _LEARNED = const(1)
 _HEARTBEAT = const(2)
 _LIMITS = (MAX_PINGS_LISTED, MAX_PINGS_LEARNED, MAX_PINGS_HEARTBEAT)
 
+# Where an address is listed
+_IN_NETMAP = const(1)
+_IN_CALL = const(2)
+
 
 class PathState:
     """How packets to the peer travel."""
@@ -141,9 +145,7 @@ def better(a: tuple, a_latency_ms: int, b: tuple, b_latency_ms: int) -> bool:
         a_points += 100 - a_latency_ms * 100 // b_latency_ms
     else:
         b_points += 100 - b_latency_ms * 100 // a_latency_ms
-    if a_points <= 1 and b_points == 0:
-        return False  # one percent is no reason to move
-    return a_points > b_points
+    return a_points > max(b_points, 1)  # one percent is no reason to move
 
 
 def _kind_points(ip: bytes) -> int:
@@ -166,17 +168,13 @@ def _in_any(prefixes: tuple, ip: bytes) -> bool:
 
 class _Candidate:
     def __init__(self):
-        self.in_netmap = False
-        self.in_call = False
+        self.lists = 0  # _IN_NETMAP + _IN_CALL
         self.learned_ms = None  # when the peer last pinged from here, or WireGuard last took it
         self.heard = False  # a sealed message of the peer came from here
-        self.pinged_ms = None
+        self.pinged_ms = -DISCOVERY_MS
         self.eager = False  # may be pinged again after EAGER_MS
         self.latency_ms = 0  # of the last pong
         self.trust_until_ms = 0
-
-    def listed(self) -> bool:
-        return self.in_netmap or self.in_call
 
     def forget_pongs(self) -> None:
         self.latency_ms = 0
@@ -184,8 +182,6 @@ class _Candidate:
 
     def due_ms(self) -> int:
         """Return when discovery may ping it; in the past = now."""
-        if self.pinged_ms is None:
-            return 0
         return self.pinged_ms + (EAGER_MS if self.eager else DISCOVERY_MS)
 
 
@@ -206,7 +202,7 @@ class Path:
         self.state = PathState.RELAYED
         self.best = None
         self.since_ms = 0  # when state or best last changed
-        self.asked = 0  # pings since packets began to go by the relay
+        self.asked = 0  # pings since the state last changed
         self.lost_ms = None  # when a direct path was lost that this traffic used before
         self.held_version = 0
         self._random_bytes = random_bytes
@@ -221,8 +217,9 @@ class Path:
         self._traffic_ms = None
         self._called_ms = None
         self._asking_since_ms = None
-        self._full_ping_ms = None
-        self._call_sent_ms = None
+        self._full_ping_ms = 0
+        self._call_sent_ms = -DISCOVERY_MS
+        self._call_eager = False  # may be sent again after EAGER_MS
         self._roamed_ms = None  # when WireGuard chose `best`
         self._retry_ms = 0
         self._due_ms = None
@@ -258,7 +255,7 @@ class Path:
 
     def is_active(self, now_ms: int) -> bool:
         """Tell whether there was traffic within 45 s, or the peer called within 10 s."""
-        return max(now_ms, self._now_ms) < self._active_until_ms()
+        return self._usable and max(now_ms, self._now_ms) < self._active_until_ms()
 
     def reason(self, now_ms: int) -> int:
         """Return the Reason for the present state."""
@@ -295,9 +292,9 @@ class Path:
         """Note a packet for the peer: WireGuard's at the proxy, or a user's ping. Called for each relayed packet."""
         now_ms = self._clock(now_ms)
         if self.state != PathState.RELAYED and (self._due_ms is None or now_ms < self._due_ms):
-            self._traffic_ms = now_ms
+            self._traffic_ms = now_ms  # nothing else to do, and done quickly
             return
-        self._settle(now_ms)  # if it was idle until this packet, it begins anew
+        self._settle(now_ms)
         self._traffic_ms = now_ms
         self._step(PathInput.TRAFFIC, now_ms)
         self._settle(now_ms)
@@ -313,29 +310,13 @@ class Path:
     def endpoints_received(self, endpoints: list, now_ms: int) -> None:
         """Take the netmap's addresses of the peer, in place of those it gave before."""
         now_ms = self._begin(now_ms)
-        listed = set(endpoints)
-        for endpoint, candidate in self._candidates.items():
-            candidate.in_netmap = candidate.listed() and endpoint in listed
-        self._drop_unlisted(now_ms)
-        for endpoint in endpoints:
-            candidate = self._list(endpoint, now_ms, False)
-            if candidate is not None:
-                candidate.in_netmap = True
+        self._take_list(endpoints, _IN_NETMAP, now_ms)
         self._settle(now_ms)
 
     def call_me_maybe(self, endpoints: list, now_ms: int) -> None:
         """Take the peer's call: its firewall is open now, and these are all its addresses."""
         now_ms = self._begin(now_ms)
-        if not self._usable:
-            return
-        listed = set(endpoints)
-        for endpoint, candidate in self._candidates.items():
-            candidate.in_call = candidate.listed() and endpoint in listed
-        self._drop_unlisted(now_ms)
-        for endpoint in endpoints:
-            candidate = self._list(endpoint, now_ms, True)
-            if candidate is not None:
-                candidate.in_call = True
+        self._take_list(endpoints, _IN_CALL, now_ms)
         self._called_ms = now_ms
         self._forget_last_pings()
         self._step(PathInput.CALL_ME_MAYBE, now_ms)
@@ -349,10 +330,9 @@ class Path:
         self._seen.append((txid, source))
         if len(self._seen) > MAX_SEEN_TXIDS:
             self._seen.pop(0)
-        candidate = self._learn(source, now_ms)
+        self._learn(source, now_ms)
         self._settle(now_ms)
-        if candidate is not None:
-            self._ping_back(source, candidate, now_ms)
+        self._ping_back(source, now_ms)
         return True
 
     def pong_received(self, txid: bytes, source: tuple, now_ms: int) -> int | None:
@@ -386,7 +366,7 @@ class Path:
         if not self._usable:
             self._actions.append((USE_RELAY, False))
             return
-        candidate = self._learn(endpoint, now_ms)
+        self._learn(endpoint, now_ms)
         self._settle(now_ms)
         if self.state == PathState.DIRECT and self.trusted(endpoint, now_ms):
             self._use(endpoint, now_ms)
@@ -395,8 +375,7 @@ class Path:
             self._actions.append((USE_DIRECT, self.best))
         else:
             self._actions.append((USE_RELAY, False))
-        if candidate is not None:
-            self._ping_back(endpoint, candidate, now_ms)
+        self._ping_back(endpoint, now_ms)
 
     def uplink_changed(self, now_ms: int) -> None:
         """Forget what was proven: our own link, route or address changed."""
@@ -450,11 +429,9 @@ class Path:
         return self._now_ms
 
     def _begin(self, now_ms: int) -> int:
-        """Do what was due before this input, if the timer is late; return the time."""
+        """Do first what was due before this input, as the timer may be late; return the time."""
         now_ms = self._clock(now_ms)
-        due_ms = self.next_timer_ms()
-        if due_ms is not None and due_ms <= now_ms:
-            self._settle(now_ms)
+        self._settle(now_ms)
         return now_ms
 
     def _active_until_ms(self) -> int:
@@ -538,11 +515,10 @@ class Path:
     def _keep_up(self, now_ms: int, called: bool) -> None:
         """Ping the best address, and now and then the others: one may have become better."""
         best = self._candidates[self.best]
-        if best.pinged_ms is None or now_ms - best.pinged_ms >= HEARTBEAT_MS:
+        if now_ms - best.pinged_ms >= HEARTBEAT_MS:
             self._ping(self.best, best, _HEARTBEAT, now_ms)
         if self._full_ping_due_ms() <= now_ms:
             self._discover(now_ms, not called, False)
-            self._full_ping_ms = now_ms
         else:
             self._discover(now_ms, False, True)
 
@@ -550,32 +526,34 @@ class Path:
         """Return when all are pinged though DIRECT; far in the future if the path is good enough."""
         if self.latency_ms <= GOOD_LATENCY_MS:
             return self._now_ms + FULL_PING_MS
-        return (self.since_ms if self._full_ping_ms is None else self._full_ping_ms) + FULL_PING_MS
+        return self._full_ping_ms + FULL_PING_MS
 
     def _discover(self, now_ms: int, may_call: bool, only_eager: bool) -> None:
         """Ping the candidates whose time has come, and let the peer ping us at the same time."""
         pinged = False
         for endpoint, candidate in self._candidates.items():
             if candidate.due_ms() <= now_ms and (candidate.eager or not only_eager):
-                if self._ping(endpoint, candidate, _LISTED if candidate.listed() else _LEARNED, now_ms):
+                if self._ping(endpoint, candidate, _LISTED if candidate.lists else _LEARNED, now_ms):
                     pinged = True
-        if pinged and not only_eager:
+        if not only_eager:
             self._full_ping_ms = now_ms
+        if not pinged or not may_call or not self._relay_known:
+            return
         # Only who has traffic calls: else two idle nodes would wake each other for ever.
-        if not (pinged and may_call and self._relay_known) or self._traffic_ms is None:
+        if self._traffic_ms is None or now_ms - self._traffic_ms >= ACTIVE_MS:
             return
-        if now_ms - self._traffic_ms >= ACTIVE_MS:
-            return
-        if self._call_sent_ms is None or now_ms - self._call_sent_ms >= DISCOVERY_MS:
+        if now_ms - self._call_sent_ms >= (EAGER_MS if self._call_eager else DISCOVERY_MS):
             self._call_sent_ms = now_ms
+            self._call_eager = False
             self._actions.append((CALL_ME_MAYBE,))
 
-    def _ping_back(self, endpoint: tuple, candidate, now_ms: int) -> None:
+    def _ping_back(self, endpoint: tuple, now_ms: int) -> None:
         """Ping an address the peer uses, so that it is trusted before WireGuard roams there."""
-        if self.state == PathState.RELAYED or self._candidates.get(endpoint) is not candidate:
+        candidate = self._candidates.get(endpoint)
+        if self.state == PathState.RELAYED or candidate is None:
             return
-        if candidate.pinged_ms is None or now_ms - candidate.pinged_ms >= HEARTBEAT_MS:
-            self._ping(endpoint, candidate, _LISTED if candidate.listed() else _LEARNED, now_ms)
+        if now_ms - candidate.pinged_ms >= HEARTBEAT_MS:
+            self._ping(endpoint, candidate, _LISTED if candidate.lists else _LEARNED, now_ms)
             self._note_due(now_ms)
 
     def _ping(self, endpoint: tuple, candidate, kind: int, now_ms: int) -> bool:
@@ -591,53 +569,60 @@ class Path:
         self._sent[txid] = _Sent(endpoint, kind, now_ms)
         candidate.pinged_ms = now_ms
         candidate.eager = False
-        if self.state == PathState.PROBING:
-            self.asked += 1
-            if self._asking_since_ms is None:
-                self._asking_since_ms = now_ms
+        self.asked += 1
+        if self._asking_since_ms is None:
+            self._asking_since_ms = now_ms
         self._actions.append((PING, endpoint, txid))
         return True
 
-    def _list(self, endpoint: tuple, now_ms: int, is_call: bool):
-        """Return the candidate for an address from a list, made if there is room; None if not.
+    def _take_list(self, endpoints: list, which: int, now_ms: int) -> None:
+        """Note what a new list names, as far as there is room; drop what nothing names any more."""
+        named = set(endpoints)
+        for endpoint, candidate in self._candidates.items():
+            if endpoint not in named:
+                candidate.lists &= ~which
+            elif candidate.lists:
+                candidate.lists |= which
+        self._drop_unlisted(now_ms)
+        for endpoint in endpoints:
+            candidate = self._candidates.get(endpoint)
+            if candidate is not None and candidate.lists:
+                continue
+            if not self._has_room_on_lists(which, now_ms):
+                return
+            if candidate is None:
+                if len(self._candidates) >= MAX_CANDIDATES and not self._drop_learned(now_ms):
+                    return
+                candidate = self._add(endpoint)
+            candidate.lists = which
 
-        A call's addresses push the netmap's out: they are newer.
-        """
-        candidate = self._candidates.get(endpoint)
-        if candidate is not None and candidate.listed():
-            return candidate
-        listed = 0
-        for other in self._candidates.values():
-            if other.listed():
-                listed += 1
-        if listed >= MAX_CANDIDATES - MAX_LEARNED and not (is_call and self._drop_from_netmap(now_ms)):
-            return None
-        if candidate is not None:
-            return candidate
-        if len(self._candidates) >= MAX_CANDIDATES and not self._drop_learned(now_ms):
-            return None
-        return self._add(endpoint)
+    def _has_room_on_lists(self, which: int, now_ms: int) -> bool:
+        """Tell whether one more address may be listed. A call's push the netmap's out: they are newer."""
+        count = 0
+        for candidate in self._candidates.values():
+            if candidate.lists:
+                count += 1
+        return count < MAX_CANDIDATES - MAX_LEARNED or (which == _IN_CALL and self._drop_from_netmap(now_ms))
 
-    def _learn(self, endpoint: tuple, now_ms: int):
-        """Return the candidate for an address the peer was heard from; None if there is no room for a new one."""
+    def _learn(self, endpoint: tuple, now_ms: int) -> None:
+        """Note an address the peer was heard from, if there is room."""
         candidate = self._candidates.get(endpoint)
         if candidate is None:
             learned = 0
             for other in self._candidates.values():
-                if not other.listed():
+                if not other.lists:
                     learned += 1
             is_full = learned >= MAX_LEARNED or len(self._candidates) >= MAX_CANDIDATES
             if is_full and not self._drop_learned(now_ms):
-                return None
+                return
             candidate = self._add(endpoint)
         candidate.learned_ms = now_ms
         candidate.heard = True
-        return candidate
 
     def _drop_from_netmap(self, now_ms: int) -> bool:
         """Make room: drop an address that the netmap alone lists."""
         for endpoint, candidate in self._candidates.items():
-            if candidate.in_netmap and not candidate.in_call and self._may_drop(endpoint, now_ms):
+            if candidate.lists == _IN_NETMAP and now_ms >= candidate.trust_until_ms:
                 del self._candidates[endpoint]
                 return True
         return False
@@ -646,7 +631,7 @@ class Path:
         """Make room: drop the learned address from which the peer pinged least lately."""
         oldest = None
         for endpoint, candidate in self._candidates.items():
-            if not candidate.listed() and self._may_drop(endpoint, now_ms):
+            if not candidate.lists and now_ms >= candidate.trust_until_ms:
                 if oldest is None or candidate.learned_ms < self._candidates[oldest].learned_ms:
                     oldest = endpoint
         if oldest is None:
@@ -654,22 +639,19 @@ class Path:
         del self._candidates[oldest]
         return True
 
-    def _may_drop(self, endpoint: tuple, now_ms: int) -> bool:
-        return endpoint != self.best and now_ms >= self._candidates[endpoint].trust_until_ms
-
     def _add(self, endpoint: tuple):
         """Make a candidate. One that was dropped and came back is not pinged sooner for that."""
         candidate = _Candidate()
         for sent in self._sent.values():
-            if sent.endpoint == endpoint and (candidate.pinged_ms is None or sent.sent_ms > candidate.pinged_ms):
-                candidate.pinged_ms = sent.sent_ms
+            if sent.endpoint == endpoint:
+                candidate.pinged_ms = max(candidate.pinged_ms, sent.sent_ms)
         self._candidates[endpoint] = candidate
         return candidate
 
     def _drop_unlisted(self, now_ms: int) -> None:
         """Drop what is in no list any more and was not learned either."""
         for endpoint, candidate in list(self._candidates.items()):
-            if not candidate.listed() and candidate.learned_ms is None:
+            if not candidate.lists and candidate.learned_ms is None:
                 del self._candidates[endpoint]
                 if endpoint == self.best:
                     self._leave(PathInput.DROPPED, now_ms)
@@ -681,10 +663,10 @@ class Path:
         for endpoint, candidate in list(self._candidates.items()):
             if candidate.learned_ms is None or now_ms - candidate.learned_ms < LEARNED_MS:
                 continue
-            if now_ms >= candidate.trust_until_ms:
+            if candidate.lists:
                 candidate.learned_ms = None
-                if not candidate.listed():
-                    del self._candidates[endpoint]
+            elif now_ms >= candidate.trust_until_ms:
+                del self._candidates[endpoint]
 
     def _forget_last_pings(self) -> None:
         for candidate in self._candidates.values():
@@ -701,7 +683,7 @@ class Path:
             candidate.forget_pongs()
         self._forget_sent(None)
         self._forget_last_pings()
-        self._call_sent_ms = None
+        self._call_eager = True
 
     def _note_held(self, now_ms: int) -> None:
         held = set()
