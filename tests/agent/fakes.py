@@ -396,6 +396,7 @@ class FakeDataPlane:
         self.shared_port = FakeSharedPort()
         self.uplinks, self.own = [], [bytes((192, 168, 1, 2))]
         self.counters, self.paths_set, self.held = {}, [], {}
+        self.polls = 0
         self.uplink_changes = 0
 
     async def clean_up(self) -> None:
@@ -428,6 +429,7 @@ class FakeDataPlane:
         await asyncio.Event().wait()
 
     async def traffic(self) -> dict:
+        self.polls += 1
         return dict(self.counters)
 
     async def uplink_changed(self) -> None:

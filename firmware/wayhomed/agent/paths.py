@@ -244,7 +244,7 @@ class PathKeeper:
         while True:
             self._wake.clear()
             now_ms = monotonic_ms()
-            due_ms = self._next_timer_ms(now_ms)
+            due_ms = self.next_timer_ms(now_ms)
             self._has_timer = due_ms is not None
             if due_ms is None:
                 await self._wake.wait()
@@ -256,8 +256,10 @@ class PathKeeper:
             else:
                 await wait_for_event(self._wake, due_ms - now_ms)
 
-    def _next_timer_ms(self, now_ms: int):
-        """Return when something is due: in the core, or a measurement as long as there is traffic; None = nothing."""
+    def next_timer_ms(self, now_ms: int):
+        """Return when something is due: in the core, or a measurement as long as there is traffic; None = nothing, so
+        that nothing wakes this machine.
+        """
         due_ms = self._core.next_timer_ms()
         refresh_ms = self._refresh_ms(now_ms)
         if due_ms is None or refresh_ms is None:
