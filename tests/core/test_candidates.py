@@ -68,6 +68,12 @@ def test_what_reaches_many_is_refused():
         assert refused(text) == reason, text
 
 
+def test_the_smallest_network_with_a_broadcast_has_four_addresses():
+    own = Own([], [prefix_from_text("198.51.100.8/30")])
+    refusals = [bool(refusal((ip_from_text("198.51.100." + str(i)), 1), own)) for i in range(7, 13)]
+    assert refusals == [False, True, False, False, True, False]
+
+
 def test_a_network_of_two_addresses_has_no_broadcast():
     assert refused("198.51.100.4") == ""
     assert refused("198.51.100.5") == ""

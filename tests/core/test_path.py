@@ -220,6 +220,23 @@ def test_every_pair_of_state_and_input_leads_where_the_table_says():
             assert scene.path.state == expected, (state, path_input, scene.path.state)
 
 
+def test_the_protocols_times_are_as_it_says():
+    assert (PING_TIMEOUT_MS, DISCOVERY_MS, HEARTBEAT_MS, TRUST_MS) == (5_000, 5_000, 3_000, 6_500)
+    assert (ACTIVE_MS, FULL_PING_MS, LEARNED_MS, paths.GOOD_LATENCY_MS) == (45_000, 60_000, 45_000, 5)
+
+
+def test_the_limits_are_those_of_the_documentation():
+    assert (MAX_CANDIDATES, MAX_LEARNED, MAX_PINGS, EAGER_MS, CALLED_MS, ROAMED_MS) == (
+        32,
+        8,
+        96,
+        2_000,
+        10_000,
+        60_000,
+    )
+    assert MAX_PINGS == MAX_PINGS_LISTED + MAX_PINGS_LEARNED + paths.MAX_PINGS_HEARTBEAT
+
+
 # --- From the relay to a direct path ---
 
 
@@ -227,6 +244,7 @@ def test_a_new_path_is_relayed_and_asks_for_nothing():
     scene = Scene(WAN, HOME)
     assert scene.path.state == PathState.RELAYED
     assert scene.path.best is None and scene.path.latency_ms == 0 and scene.path.trust_until_ms == 0
+    assert scene.path.since_ms == 0 and scene.path.asked == 0
     assert scene.log == []
     assert scene.path.next_timer_ms() is None
     assert scene.path.reason(scene.now) == Reason.IDLE
@@ -277,6 +295,17 @@ def test_more_packets_ping_no_candidate_again_before_5_s():
         assert scene.send() == []
     scene.now += 100
     assert scene.send() == [(PING, WAN), (CALL_ME_MAYBE,)]
+
+
+def test_more_packets_do_not_begin_the_search_anew():
+    scene = Scene(WAN)
+    scene.send()
+    began = scene.now
+    scene.now += DISCOVERY_MS
+    scene.send()
+    assert scene.path.since_ms == began and scene.path.asked == 2
+    scene.pong(WAN)
+    assert scene.path.asked == 0
 
 
 def test_while_traffic_is_young_candidates_are_asked_every_5_s_without_a_packet():
@@ -413,7 +442,7 @@ def test_a_better_address_takes_over_while_direct():
     scene = Scene(WAN, HOME)
     scene.send()
     scene.pong(WAN, after=10)
-    assert scene.pong(HOME, after=0) == [(USE_DIRECT, HOME)]
+    assert scene.pong(HOME, after=1) == [(USE_DIRECT, HOME)]
     assert scene.path.best == HOME and scene.path.since_ms == scene.now
 
 
@@ -533,12 +562,14 @@ def test_when_the_best_is_lost_another_trusted_address_takes_over_without_the_re
 def test_all_candidates_are_pinged_every_60_s_while_a_direct_path_is_slower_than_5_ms():
     for latency_ms, expected in ((6, 2), (5, 0)):
         scene = Scene(WAN, WAN2)
+        began = scene.now
         scene.send()
         scene.pong(WAN, after=latency_ms)
         scene.answering[WAN] = latency_ms
         actions = scene.keep_busy(2 * FULL_PING_MS + 5_000)
         assert scene.path.state == PathState.DIRECT
         assert actions.count((PING, WAN2)) == actions.count((CALL_ME_MAYBE,)) == expected
+        assert scene.pings[WAN2][1] == began + expected * FULL_PING_MS
 
 
 # --- Called by the peer ---
@@ -576,6 +607,15 @@ def test_a_call_too_soon_after_a_ping_is_answered_when_2_s_are_over():
     assert scene.call(WAN) == []
     assert scene.wait(EAGER_MS - 501) == []
     assert (PING, WAN) in scene.wait(1)
+
+
+def test_a_call_pings_the_others_too_though_a_direct_path_works():
+    scene = direct(WAN, WAN2)
+    scene.wait(100)
+    assert scene.call(WAN, WAN2) == []
+    scene.answering[WAN] = 20
+    assert (PING, WAN2) in scene.wait(EAGER_MS)
+    assert scene.pings[WAN2][1] == 1_000 + EAGER_MS
 
 
 def test_calls_with_ever_new_addresses_cause_a_bounded_number_of_pings():
@@ -616,7 +656,8 @@ def test_an_empty_call_pings_what_is_known():
 
 def test_two_idle_nodes_do_not_keep_each_other_awake():
     ours, theirs = Scene(WAN), Scene(WAN2)
-    ours.send()  # a single packet, and no ping ever arrives
+    ours.send()  # a single packet each, and no ping ever arrives
+    theirs.send()
     calls = 0
     for _ in range(1_200):
         for here, there in ((ours, theirs), (theirs, ours)):
@@ -626,7 +667,25 @@ def test_two_idle_nodes_do_not_keep_each_other_awake():
                 there.call(WAN, WAN2)
     assert ours.path.state == theirs.path.state == PathState.RELAYED
     assert ours.path.next_timer_ms() is None and theirs.path.next_timer_ms() is None
-    assert calls <= ACTIVE_MS // DISCOVERY_MS + 1
+    assert calls <= 2 * (ACTIVE_MS // DISCOVERY_MS + 1)
+
+
+def test_who_had_traffic_long_ago_calls_nobody_when_called():
+    scene = Scene(WAN)
+    scene.send()
+    scene.wait(ACTIVE_MS)
+    scene.call(WAN)
+    assert (CALL_ME_MAYBE,) not in scene.wait(CALLED_MS)
+
+
+def test_after_a_call_the_pace_is_5_s_again():
+    scene = Scene(WAN)
+    scene.call(WAN)
+    times = [scene.now]
+    for _ in range(200):
+        if (PING, WAN) in scene.keep_busy(100):
+            times.append(scene.pings[WAN][1])
+    assert gaps(times) == [DISCOVERY_MS] * 4
 
 
 def test_a_called_path_that_nobody_uses_goes_idle():
@@ -830,8 +889,95 @@ def test_copied_pings_do_not_keep_true_addresses_from_being_asked():
     assert (USE_RELAY, False) not in scene.log
 
 
-def test_all_limits_together_are_the_limit_on_pings_under_way():
-    assert MAX_PINGS == MAX_PINGS_LISTED + MAX_PINGS_LEARNED + paths.MAX_PINGS_HEARTBEAT
+def test_as_many_pings_as_the_limit_are_followed_by_the_rest_a_little_later():
+    scene = Scene()
+    scene.send()
+    for i in range(4):
+        scene.call(*[(WAN[0], 100 * i + port + 1) for port in range(24)])
+    scene.wait(100)
+    last = {(WAN[0], 300 + port + 1) for port in range(24)}
+    assert not last <= set(scene.pings)
+    scene.wait(PING_TIMEOUT_MS + 1_000)
+    assert last <= set(scene.pings)
+
+
+def test_every_address_of_a_long_list_is_pinged_and_so_are_the_ones_heard():
+    scene = Scene(*numbered(24))
+    assert len(pinged(scene.send())) == 24
+    assert (PING, WAN) in scene.ping(WAN)
+    scene.pong(numbered(24)[0])
+    assert (PING, numbered(24)[0]) in scene.wait(HEARTBEAT_MS)
+
+
+def test_a_ping_txid_has_12_bytes():
+    scene = Scene(WAN)
+    scene.send()
+    assert len(scene.pings[WAN][0]) == 12
+
+
+def test_heartbeats_are_bounded_though_the_best_address_changes_and_changes():
+    many = [(WAN[0], 1 + port) for port in range(24)]
+    scene = Scene(*many)
+    scene.send()
+    scene.now += HEARTBEAT_MS + 500
+    for endpoint in many:
+        scene.pong(endpoint, after=0)
+    before = len(scene.log)
+    for _ in range(23):
+        scene.path.send_failed(scene.path.best, scene.now)
+        scene.act()
+    assert scene.path.state == PathState.DIRECT
+    assert len(pinged(scene.log[before:])) < paths.MAX_PINGS_HEARTBEAT
+    assert (PING, scene.path.best) in scene.wait(PING_TIMEOUT_MS)
+
+
+def test_a_copy_is_known_among_the_last_64_pings():
+    scene = Scene()
+    for i in range(64):
+        scene.ping(WAN, b"%12d" % i)
+    scene.ping(WAN, b"%12d" % 0)
+    assert not scene.answered
+    scene.ping(WAN, b"%12d" % 64)
+    scene.ping(WAN, b"%12d" % 0)
+    assert scene.answered
+
+
+def test_a_call_does_not_push_out_the_address_in_use_nor_another_calls():
+    scene = direct(*numbered(24))
+    scene.call(*numbered(60, "198.19.0.0"))
+    assert scene.path.best == numbered(24)[0] and scene.path.candidates == 24
+    assert set(numbered(23, "198.19.0.0")) <= set(scene.pings)
+    assert numbered(24, "198.19.0.0")[23] not in scene.pings
+
+
+def test_a_learned_address_is_not_listed_beyond_the_limit():
+    scene = Scene(*numbered(24))
+    scene.ping(WAN)
+    scene.path.endpoints_received([WAN] + numbered(24), scene.now)
+    scene.now += LEARNED_MS
+    scene.path.timer_fired(scene.now)
+    assert scene.path.candidates == 24
+
+
+def test_a_learned_address_that_becomes_listed_keeps_its_trust():
+    scene = Scene()
+    scene.send()
+    scene.ping(WAN)
+    scene.pong(WAN)
+    scene.path.endpoints_received([WAN], scene.now)
+    assert scene.path.best == WAN and scene.act() == []
+
+
+def test_no_more_is_learned_when_all_places_are_taken_by_addresses_that_became_unlisted():
+    scene = Scene(*numbered(24))
+    scene.send()
+    for endpoint in numbered(24):
+        scene.ping(endpoint)
+        scene.pong(endpoint, after=1)
+    scene.path.endpoints_received(numbered(24, "198.19.0.0"), scene.now)
+    assert scene.path.candidates == MAX_CANDIDATES
+    scene.ping(WAN)
+    assert scene.path.candidates == MAX_CANDIDATES and WAN not in scene.path.held()
 
 
 # --- Which addresses are held ---
@@ -879,6 +1025,15 @@ def test_a_pong_that_came_by_the_old_uplink_proves_nothing():
     assert scene.path.state == PathState.PROBING
 
 
+def test_a_new_uplink_soon_after_a_call_calls_again():
+    scene = Scene(WAN)
+    scene.send()
+    scene.wait(EAGER_MS)
+    scene.path.uplink_changed(scene.now)
+    assert scene.act() == [(PING, WAN), (CALL_ME_MAYBE,)]
+    assert (CALL_ME_MAYBE,) not in scene.wait(DISCOVERY_MS - 1)
+
+
 def test_an_idle_path_sleeps_through_a_new_uplink():
     scene = Scene(WAN)
     scene.path.uplink_changed(scene.now)
@@ -899,7 +1054,7 @@ def test_an_uplink_that_comes_and_goes_pings_at_most_every_2_s():
 def test_a_failed_send_to_the_best_address_means_the_relay():
     scene = direct(WAN)
     scene.path.send_failed(WAN, scene.now)
-    assert (USE_RELAY, False) in scene.act()
+    assert (USE_RELAY, False) in scene.act() and scene.path.held() == {WAN}
     assert scene.path.state == PathState.PROBING and not scene.path.trusted(WAN, scene.now)
 
 
@@ -924,12 +1079,31 @@ def test_a_failed_send_voids_the_pings_under_way_there():
     assert scene.pong(WAN) == [] and scene.path.state == PathState.PROBING
 
 
+def test_a_failed_send_says_nothing_about_other_addresses():
+    scene = Scene(WAN, HOME)
+    scene.send()
+    scene.path.send_failed(HOME, scene.now)
+    assert scene.pong(WAN) == [(USE_DIRECT, WAN)]
+
+
+def test_the_better_of_the_other_trusted_addresses_takes_over():
+    for others in ((WAN2, HOME, WAN6), (HOME, WAN6, WAN2)):
+        scene = direct(WAN, *others)
+        for endpoint in others:
+            scene.pong(endpoint, after=0)
+        scene.path.send_failed(scene.path.best, scene.now)
+        scene.path.endpoints_received(others, scene.now)
+        assert scene.path.best in (HOME, WAN6)
+        scene.path.send_failed(HOME, scene.now)
+        assert scene.path.best == WAN6
+
+
 def test_a_restarted_peer_gets_its_session_renewed_and_its_addresses_asked_again():
     scene = direct(WAN)
     scene.now += EAGER_MS
     scene.path.disco_key_changed(scene.now)
     actions = scene.act()
-    assert actions[0] == (RENEW,) and (PING, WAN) in actions
+    assert actions == [(RENEW,), (PING, WAN), (CALL_ME_MAYBE,)]
     assert scene.path.state == PathState.PROBING and not scene.path.trusted(WAN, scene.now)
 
 
@@ -949,12 +1123,23 @@ def test_a_restarted_peer_of_an_idle_path_is_renewed_without_pings():
 
 def test_a_peer_that_is_gone_is_relayed_and_sent_nothing():
     scene = direct(WAN)
+    scene.ping(WAN2)
+    assert scene.path.held() == {WAN2}
     scene.path.gone(scene.now)
     assert scene.act() == [(USE_RELAY, False)]
     assert scene.path.reason(scene.now) == Reason.NO_DISCO_KEY and scene.path.held() == set()
     assert scene.send() == [] and scene.call(WAN) == [] and scene.ping(WAN) == [] and not scene.answered
     assert scene.path.next_timer_ms() is None and scene.path.state == PathState.RELAYED
+    assert not scene.path.is_active(scene.now)
+    scene.path.roamed(WAN, scene.now)
+    assert scene.act() == [(USE_RELAY, False)] and scene.path.held() == set()
+
+
+def test_a_peer_that_got_its_disco_key_back_begins_anew():
+    scene = direct(WAN)
+    scene.path.gone(scene.now)
     scene.path.disco_key_changed(scene.now)
+    assert not scene.path.is_active(scene.now) and scene.path.state == PathState.RELAYED
     scene.now += EAGER_MS
     assert (PING, WAN) in scene.send()
 
@@ -981,6 +1166,12 @@ def test_a_best_address_that_the_peer_pings_from_survives_the_netmap():
     scene.ping(WAN)
     scene.path.endpoints_received([], scene.now)
     assert scene.path.best == WAN
+
+
+def test_an_address_that_the_netmap_drops_changes_nothing_if_it_is_not_in_use():
+    scene = direct(WAN, HOME)
+    scene.path.endpoints_received([WAN], scene.now)
+    assert scene.act() == [] and scene.path.best == WAN
 
 
 def test_the_same_netmap_again_changes_nothing():
@@ -1015,6 +1206,44 @@ def test_after_a_minute_the_better_address_may_take_over_again():
     assert moves == [(ROAMED_MS // 3_000, HOME)]
 
 
+def test_the_minute_ends_with_the_address_it_was_for():
+    scene = Scene(WAN2, WAN, HOME)
+    scene.send()
+    scene.pong(WAN2, after=200)
+    scene.pong(WAN, after=1)
+    scene.path.roamed(WAN, scene.now)
+    scene.path.send_failed(WAN, scene.now)
+    scene.act()
+    assert scene.path.best == WAN2
+    assert scene.pong(HOME, after=1) == [(USE_DIRECT, HOME)]
+    scene.path.roamed(WAN2, scene.now)
+    scene.wait(TRUST_MS)
+    assert scene.path.state == PathState.PROBING
+    scene.send()
+    scene.wait(DISCOVERY_MS)
+    scene.pong(WAN)
+    assert scene.pong(HOME, after=0) == [(USE_DIRECT, HOME)]
+
+
+def test_wireguard_at_the_best_address_is_no_change():
+    scene = direct(WAN)
+    since = scene.path.since_ms
+    scene.now += 100
+    scene.path.roamed(WAN, scene.now)
+    assert scene.path.since_ms == since
+
+
+def test_wireguard_is_set_back_from_an_address_for_which_there_is_no_room():
+    scene = Scene()
+    scene.send()
+    for endpoint in numbered(MAX_LEARNED):
+        scene.ping(endpoint)
+        scene.pong(endpoint, after=1)
+    scene.act()
+    scene.path.roamed(WAN, scene.now)
+    assert scene.act() == [(USE_DIRECT, scene.path.best)]
+
+
 def test_an_unproven_address_to_which_wireguard_roamed_is_set_back_and_asked():
     scene = direct(WAN)
     scene.path.roamed(STRANGER, scene.now)
@@ -1041,7 +1270,7 @@ def test_reasons_tell_asking_from_not_answering():
     assert scene.path.reason(scene.now) == Reason.ASKING
     assert scene.path.reason(scene.now + PING_TIMEOUT_MS) == Reason.NO_ANSWER
     scene.wait(DISCOVERY_MS)
-    assert scene.path.asked == 4
+    assert scene.path.asked == 4 and scene.path.reason(scene.now) == Reason.NO_ANSWER
 
 
 def test_a_path_that_was_idle_meanwhile_has_not_lost_anything():
@@ -1049,6 +1278,16 @@ def test_a_path_that_was_idle_meanwhile_has_not_lost_anything():
     scene.now += 3_600_000
     scene.send()
     assert scene.path.lost_ms is None and scene.path.reason(scene.now) == Reason.ASKING
+    scene = direct(WAN)
+    scene.now += 3_600_000
+    scene.call(WAN)
+    assert scene.path.lost_ms is None
+
+
+def test_a_path_that_is_idle_has_not_lost_anything():
+    scene = direct(WAN)
+    scene.wait(ACTIVE_MS)
+    assert scene.path.state == PathState.RELAYED and scene.path.lost_ms is None
 
 
 # --- The clock ---
