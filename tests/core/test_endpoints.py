@@ -151,6 +151,14 @@ def test_other_interfaces_make_the_endpoints_stale_and_the_same_ones_do_not():
     assert one.current(0) == [(at("203.0.113.9:5000"), STUN), (at("192.168.7.3:41641"), LOCAL)]
 
 
+def test_the_same_addresses_in_another_order_are_no_change():
+    one = own()
+    one.interfaces_changed(ips("192.168.1.20", "10.0.0.7"))
+    one.report_received(report(), 0)
+    assert not one.interfaces_changed(ips("10.0.0.7", "192.168.1.20"))
+    assert one.is_fresh(0)
+
+
 def test_the_next_round_is_due_after_20_to_26_seconds_by_chance():
     for random_byte, wait_ms in ((0, 20_000), (255, 26_000)):
         one = own(random_byte)

@@ -17,6 +17,7 @@ FIRST = StunServer(900, "900a", ip_from_text("198.51.100.1"), 3478)
 SECOND = StunServer(900, "900b", ip_from_text("198.51.100.2"), 3478)
 SECOND_PORT = StunServer(900, "900c", ip_from_text("198.51.100.1"), 3479)
 FAR = StunServer(901, "901a", ip_from_text("192.0.2.77"), 3478)
+INNER = StunServer(902, "902a", ip_from_text("192.168.0.10"), 3478)
 FIRST6 = StunServer(900, "900a", ip_from_text("2001:db8::1"), 3478)
 SECOND6 = StunServer(900, "900b", ip_from_text("2001:db8::2"), 3478)
 
@@ -449,8 +450,17 @@ def test_a_carriers_nat_and_a_double_one_are_hinted_at():
     assert "internet provider's inside" in said(after_answers((FIRST, at("100.64.7.7:41641"))))
     assert "carrier NAT" in said(after_answers((FIRST, US)), "100.64.7.7")
     assert "carrier NAT" not in said(after_answers((FIRST, US)), "192.168.1.20")
-    assert "double NAT" in said(after_answers((FIRST, at("192.168.0.2:41641"))), "10.0.0.5")
-    assert "double NAT" not in said(after_answers((FIRST, at("10.0.0.5:41641"))), "10.0.0.5")
+    assert "double NAT" in said(after_answers((INNER, at("192.168.0.2:41641"))), "10.0.0.5")
+    assert "double NAT" not in said(after_answers((INNER, at("10.0.0.5:41641"))), "10.0.0.5")
+
+
+def test_a_public_server_that_sees_private_addresses_is_told_as_hidden_behind_something():
+    report = after_answers((FIRST, at("172.17.0.1:41641")))
+    assert report.rewritten4 == 1
+    assert "something in front of the server" in said(report, "192.168.1.20")
+    assert "something in front of the server" not in said(after_answers((INNER, at("172.17.0.1:41641"))))
+    assert after_answers((FIRST, US)).rewritten4 == 0
+    assert after_answers((FIRST, at("127.0.0.1:1"))).rewritten4 == 0
 
 
 def test_ipv6_is_told_by_itself():

@@ -31,7 +31,7 @@ class OwnEndpoints:
         self._random_bytes = random_bytes
         self._now_ms = 0
         self._local: list = []
-        self._mesh: list = []
+        self._mesh: set = set()
         self._outside: list = []  # (endpoint, type) of the latest report, most reliable first
         self._seen_ms: dict = {}  # (endpoint, type) -> when a report last had it
         self._report_ms: int | None = None
@@ -49,7 +49,7 @@ class OwnEndpoints:
         self._refresh_ms = now_ms + _REFRESH_MIN_MS + int.from_bytes(random_bytes, "big") * _REFRESH_SPAN_MS // 65535
 
     def interfaces_changed(self, ips: list, mesh_ips=()) -> bool:
-        """Take this machine's addresses and the mesh's among them; tell whether they differ from before.
+        """Take this machine's addresses, and those of the mesh, which are nobody's outside; tell whether ours changed.
 
         If they do, what was seen from outside is no more than a memory: a new round is due.
         """
@@ -57,9 +57,9 @@ class OwnEndpoints:
         for ip in ips:
             if ip not in local and ip not in mesh_ips and not prefixes.is_no_host(ip) and not prefixes.is_mesh6(ip):
                 local.append(ip)
-        changed = local != self._local
+        changed = sorted(local) != sorted(self._local)
         self._local = local
-        self._mesh = list(mesh_ips)
+        self._mesh = set(mesh_ips)
         if changed:
             self._outside = []
             self._report_ms = self._refresh_ms = None

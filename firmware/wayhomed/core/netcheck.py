@@ -65,6 +65,7 @@ class Netcheck:
     unreachable4, unreachable6: those to which nothing could be sent; answered4, answered6: those that answered.
     udp4, udp6: UDP goes there and back.
     mapped4, mapped6: [(endpoint, servers that saw us there)], most often seen first, then the fastest answer's.
+    rewritten4: servers at public IPv4 addresses that saw us at a private one.
     mapping_varies: True, False, or None where the answers of two addresses could not be compared (IPv4).
     latencies_ms: {(region id, 4 or 6): best round trip}; preferred: the region with the least of them, 0 = none.
     """
@@ -75,6 +76,7 @@ class Netcheck:
         self.answered4 = self.answered6 = 0
         self.mapped4: list = []
         self.mapped6: list = []
+        self.rewritten4 = 0
         self.mapping_varies: bool | None = None
         self.latencies_ms: dict = {}
         self.preferred = 0
@@ -201,6 +203,7 @@ class StunRound:
         (netcheck.asked4, netcheck.unreachable4, netcheck.answered4, netcheck.mapped4) = _family(all_asked, 4)
         (netcheck.asked6, netcheck.unreachable6, netcheck.answered6, netcheck.mapped6) = _family(all_asked, 16)
         netcheck.addresses4 = len({one.server.ip for one in all_asked if len(one.server.ip) == 4})
+        netcheck.rewritten4 = len([one for one in all_asked if _is_rewritten(one)])
         netcheck.mapping_varies = _varies(all_asked)
         for asked in all_asked:
             if asked.latency_ms:
@@ -268,6 +271,17 @@ def _varies(all_asked: list) -> bool | None:
     if len(seen) > 1:
         return True
     return False if len(askers) > 1 else None
+
+
+def _is_rewritten(asked: _Asked) -> bool:
+    """Tell whether a public server saw us at a private address, so that the datagram's source was changed near it."""
+    return (
+        asked.seen_at is not None
+        and len(asked.server.ip) == 4
+        and prefixes.is_private((asked.seen_at[0], 32))
+        and not prefixes.is_private((asked.server.ip, 32))
+        and not prefixes.is_shared_space(asked.server.ip)
+    )
 
 
 def _chosen(servers: list) -> list:
@@ -381,7 +395,7 @@ def _ipv4_words(netcheck: Netcheck, local_ips: list) -> list:
         words = ["IPv4: behind a NAT. The outside sees this device as %s." % outside]
     if kind != Nat.HARD and netcheck.mapping_varies is None and kind != Nat.NONE:
         words.append(_why_untold(netcheck))
-    return words + _second_nat_words(ip, kind, local_ips)
+    return words + _second_nat_words(ip, kind, netcheck.rewritten4, local_ips)
 
 
 def _why_untold(netcheck: Netcheck) -> str:
@@ -393,7 +407,7 @@ def _why_untold(netcheck: Netcheck) -> str:
     )
 
 
-def _second_nat_words(outside: bytes, kind: int, local_ips: list) -> list:
+def _second_nat_words(outside: bytes, kind: int, rewritten: int, local_ips: list) -> list:
     """Hint at a carrier's NAT or a second router, as far as addresses give it away."""
     if prefixes.is_shared_space(outside):
         return [
@@ -404,6 +418,11 @@ def _second_nat_words(outside: bytes, kind: int, local_ips: list) -> list:
         if kind == Nat.NONE:
             return [
                 "It is a private address: the STUN server is in the same network. From further away it looks different."
+            ]
+        if rewritten:
+            return [
+                "It is a private address, though the STUN server's is public: something in front of the server hides "
+                "where packets come from, as Docker's port proxy does. Direct paths from elsewhere will not be found."
             ]
         return [
             "It is a private address: the STUN server is in an inner network too, and behind this NAT there is another "
