@@ -33,6 +33,10 @@ def test_each_reason_has_its_words():
     assert why(Reason.DIRECT) == ""
 
 
+def test_a_path_that_was_lost_a_moment_ago_is_not_explained_yet():
+    assert why(Reason.LOST, measured(varies=True), asked=4) == "the direct path went silent; being tried again"
+
+
 def test_one_address_and_one_ping_are_told_in_the_singular():
     assert why(Reason.NO_ANSWER, candidates=1, asked=1) == "no answer from its 1 address to 1 ping"
 

@@ -30,10 +30,15 @@ def why_not_direct(view, netcheck, online=None) -> str:
         return "being tried: %s, %s so far" % (_count(view.candidates, "address"), _count(view.asked, "ping"))
     if view.reason == Reason.NO_ADDRESSES:
         return "it has told no address at which it could be asked" + _cause(netcheck, online)
-    text = "no answer from its %s to %s" % (_count(view.candidates, "address"), _count(view.asked, "ping"))
     if view.reason == Reason.LOST:
-        return "the direct path went silent; " + text + " since" + _cause(netcheck, online)
-    return text + _cause(netcheck, online)
+        if view.asked <= view.candidates:
+            return "the direct path went silent; being tried again"
+        return "the direct path went silent; " + _unanswered(view) + " since" + _cause(netcheck, online)
+    return _unanswered(view) + _cause(netcheck, online)
+
+
+def _unanswered(view) -> str:
+    return "no answer from its %s to %s" % (_count(view.candidates, "address"), _count(view.asked, "ping"))
 
 
 def _count(number: int, what: str) -> str:

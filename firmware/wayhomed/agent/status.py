@@ -119,6 +119,8 @@ def path_status(board, peer, now_ms: int) -> dict:
     shown["since_s"] = round(max(0, now_ms - view.since_ms) / 1000, 1)
     shown["reason"] = REASON_NAMES[view.reason]
     shown["why"] = why_not_direct(view, board.paths.netcheck, peer.online)
+    if view.reason == Reason.NO_DISCO_KEY and peer.is_expired(board.trusted_now_s()):
+        shown["why"] = "its key has expired"
     if view.reason == Reason.DIRECT:
         endpoint = address.endpoint_text(view.best)
         shown["endpoint"] = endpoint
