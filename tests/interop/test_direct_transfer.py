@@ -5,27 +5,18 @@ A dead path may thus cost 7 s; TCP notices the way back later, because it asks a
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from shared.direct import NAS, NOISE_S, RATE, TCP_SILENCE_S, TRUST_S, Mesh, Pulse, Watched, growing_flows
+from shared.side_by_side import side_by_side
 from wayhome.lab.lab import Lab
 from wayhome.lab.transfer import Transfer
+from wayhome.lab.waiting import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.interop]
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab.up("story") as made:
-        yield made
-
-
-@pytest.fixture
-def mesh(lab: Lab, tmp_path: Path) -> Mesh:
-    return Mesh(lab, tmp_path)
 
 
 def goes_there_and_back(mesh: Mesh, far_router: str, start: Callable[[], Transfer], seconds: float) -> Transfer:
@@ -61,51 +52,56 @@ def goes_there_and_back(mesh: Mesh, far_router: str, start: Callable[[], Transfe
     return transfer
 
 
-def test_sixty_seconds_from_the_nas_to_a_real_client_outlive_the_loss_of_udp(mesh: Mesh):
-    lab = mesh.lab
-    traveller = mesh.start_client("traveller")
-    mesh.start_board("board")
-    mesh.publish("nas", "board", NAS)
-    mesh.wait_online("traveller", "board")
-    traveller.wait_for_page("nas:80")
-    url, headers = traveller.proxied("nas:80")
-    # Small packets beside it show how long the path itself is silent.
-    pulse = Pulse(lab.host("board"), mesh.address_of("traveller"), interval_s=0.1, size=100)
+@side_by_side
+def test_sixty_seconds_from_the_nas_to_a_real_client_outlive_the_loss_of_udp(folder: Path):
+    with Lab.up("story") as lab:
+        mesh = Mesh(lab, folder)
+        traveller = mesh.start_client("traveller")
+        mesh.start_board("board")
+        mesh.publish("nas", "board", NAS)
+        mesh.wait_online("traveller", "board")
+        traveller.wait_for_page("nas:80")
+        url, headers = traveller.proxied("nas:80")
+        # Small packets beside it show how long the path itself is silent.
+        pulse = Pulse(lab.host("board"), mesh.address_of("traveller"), interval_s=0.1, size=100)
 
-    def start() -> Transfer:
-        return Transfer.start(lab.host("nas"), lab.host("traveller"), url, name="film", rate=RATE, headers=headers)
+        def start() -> Transfer:
+            return Transfer.start(lab.host("nas"), lab.host("traveller"), url, name="film", rate=RATE, headers=headers)
 
-    goes_there_and_back(mesh, "cafe-router", start, 60)
-    print(f"longest silence of the path: {pulse.longest_silence_s(0):.1f} s")
-    assert pulse.longest_silence_s(0) <= TRUST_S + NOISE_S
-    pulse.stop()
-
-
-def test_a_transfer_between_two_homes_with_boards_outlives_the_loss_of_udp(mesh: Mesh):
-    lab = mesh.lab
-    mesh.together(lambda: mesh.start_board("board"), lambda: mesh.start_board("board2", "--accept-routes"))
-    address = mesh.publish("nas", "board", NAS)
-    pulse = Pulse(lab.host("board2"), address, interval_s=0.1, size=100)
-
-    def start() -> Transfer:
-        return Transfer.start(lab.host("nas"), lab.host("board2"), f"http://{address}", name="film", rate=RATE)
-
-    goes_there_and_back(mesh, "friend-router", start, 20)
-    print(f"longest silence of the path: {pulse.longest_silence_s(0):.1f} s")
-    assert pulse.longest_silence_s(0) <= TRUST_S + NOISE_S
-    pulse.stop()
+        goes_there_and_back(mesh, "cafe-router", start, 60)
+        print(f"longest silence of the path: {pulse.longest_silence_s(0):.1f} s")
+        assert pulse.longest_silence_s(0) <= TRUST_S + NOISE_S
 
 
-def test_what_two_stock_clients_do_is_what_we_measure_ourselves_by(mesh: Mesh):
-    lab = mesh.lab
-    mesh.start_client("board", site=f"reverse_proxy {NAS}:80")
-    traveller = mesh.start_client("traveller")
-    mesh.wait_online("board", "traveller")
-    peer = f"{mesh.address_of('board')}:80"
-    traveller.wait_for_page(peer)
-    url, headers = traveller.proxied(peer)
+@side_by_side
+def test_a_transfer_between_two_homes_with_boards_outlives_the_loss_of_udp(folder: Path):
+    with Lab.up("story") as lab:
+        mesh = Mesh(lab, folder)
+        mesh.together(lambda: mesh.start_board("board"), lambda: mesh.start_board("board2", "--accept-routes"))
+        address = mesh.publish("nas", "board", NAS)
+        wait_until(lambda: lab.host("board2").reaches(address), 30, "the NAS to answer")
+        pulse = Pulse(lab.host("board2"), address, interval_s=0.1, size=100)
 
-    def start() -> Transfer:
-        return Transfer.start(lab.host("nas"), lab.host("traveller"), url, name="film", rate=RATE, headers=headers)
+        def start() -> Transfer:
+            return Transfer.start(lab.host("nas"), lab.host("board2"), f"http://{address}", name="film", rate=RATE)
 
-    goes_there_and_back(mesh, "cafe-router", start, 20)
+        goes_there_and_back(mesh, "friend-router", start, 20)
+        print(f"longest silence of the path: {pulse.longest_silence_s(0):.1f} s")
+        assert pulse.longest_silence_s(0) <= TRUST_S + NOISE_S
+
+
+@side_by_side
+def test_what_two_stock_clients_do_is_what_we_measure_ourselves_by(folder: Path):
+    with Lab.up("story") as lab:
+        mesh = Mesh(lab, folder)
+        mesh.start_client("board", site=f"reverse_proxy {NAS}:80")
+        traveller = mesh.start_client("traveller")
+        mesh.wait_online("board", "traveller")
+        peer = f"{mesh.address_of('board')}:80"
+        traveller.wait_for_page(peer)
+        url, headers = traveller.proxied(peer)
+
+        def start() -> Transfer:
+            return Transfer.start(lab.host("nas"), lab.host("traveller"), url, name="film", rate=RATE, headers=headers)
+
+        goes_there_and_back(mesh, "cafe-router", start, 20)

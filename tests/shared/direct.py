@@ -82,15 +82,27 @@ class RelayMeter:
 
 
 class Mesh:
-    """A coordinator with its relay in a lab, and who has joined."""
+    """A coordinator with its relay in a lab, and who has joined.
 
-    def __init__(self, lab: Lab, folder: Path, *, ipv6: bool = False, more: tuple[str, ...] = ()) -> None:
+    families: by which of them relay and STUN are reached; the URL is of the first one. start: other options for the
+    coordinator than those for relay and STUN.
+    """
+
+    def __init__(
+        self, lab: Lab, folder: Path, *, families: tuple[int, ...] = (4,), start: tuple[str, ...] = ()
+    ) -> None:
         self.lab, self.folder = lab, folder
         folder.mkdir(parents=True, exist_ok=True)
-        first, second = IPV6 if ipv6 else IPV4
+        places = {4: IPV4, 6: IPV6}
+        first = places[families[0]][0]
         self.url = f"http://{first}:8080"
         self.coordinator = Coordinator(lab.host("coordinator"), folder, self.url, f"{first}:8080", f"{first}:8443")
-        self._start_words = ("--stun-listen", f"{first}:3478", "--stun-listen", f"{second}:3478", *more)
+        self._start_words = list(start)
+        for family in () if start else families:
+            for address in places[family]:
+                self._start_words += ["--stun-listen", f"{address}:3478"]
+        for family in families[1:]:
+            self._start_words += ["--relay-listen", f"{places[family][0]}:8443"]
         self.coordinator.start(*self._start_words)
         self.coordinator.ask("user", "create", "anna")
         self.key = self.coordinator.ask("key", "create", "--user", "anna", "--reusable")["key"]

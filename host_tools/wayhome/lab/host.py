@@ -147,6 +147,10 @@ class Host:
             raise LabError(f"{self.name} has no {f'IPv{family}'} address number {number} on {link.interface}")
         return str(addresses[number])
 
+    def reaches(self, address: str) -> bool:
+        """Tell whether one ping is answered within a second."""
+        return self.run(["ping", "-n", "-c1", "-W1", address], check=False).returncode == 0
+
     def web_log(self) -> list[dict[str, Any]]:
         """Return the requests that this host's web server has answered: client, method, path, host, status (see
         services.py). Raises LabError if the plan gives the host no web server.

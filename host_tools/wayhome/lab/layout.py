@@ -207,7 +207,7 @@ def routes(plan: Plan, host: Host) -> list[str]:
         for router in _routers_on(plan, lan, besides=host):
             for family in (4, 6):
                 via = _first(_link_on(router, lan), family)
-                if via is not None:
+                if via is not None and _first(link, family) is not None:
                     lines += [f"{prefix} via {via} dev {link.interface}" for prefix in _behind(plan, router, family)]
     return lines
 
