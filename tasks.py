@@ -39,15 +39,17 @@ LIBRARIES = {"libnftables.so.1": "libnftables1"}
     help={
         "json": "write what was measured to this file",
         "keep": "leave the lab up afterwards, with a hint how to look around in it",
+        "record": "draw this run into this folder: picture.svg, and demo.svg, which moves",
     }
 )
-def demo(c: Context, json: str = "", keep: bool = False) -> None:
+def demo(c: Context, json: str = "", keep: bool = False, record: str = "") -> None:
     """Build a home behind CGNAT in a lab and reach its NAS from a café. Example: ./inv demo --json demo.json"""
     del c
     _ensure_packages(LAB_PACKAGES, "to build the demo's networks (namespaces, NATs, userspace WireGuard)")
     words = ["-m", "wayhome.demo"]
     words += ["--json", str(Path(json).resolve())] if json else []
     words += ["--keep"] if keep else []
+    words += ["--record", str(Path(record).resolve())] if record else []
     _exit_with(_run_as_root([PYTHON, *words]))
 
 
@@ -181,7 +183,7 @@ def _run_as_root(words: list[str], stdout: int | None = None) -> int:
         if shutil.which("sudo") is None:
             raise Exit("inv: this needs root, for network namespaces; run it as root or install sudo", 1)
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        words = ["sudo", "--preserve-env=PATH,PYTHONDONTWRITEBYTECODE,TERM,COLUMNS,CI", *words]
+        words = ["sudo", "--preserve-env=PATH,PYTHONDONTWRITEBYTECODE,TERM,COLORTERM,NO_COLOR,COLUMNS,CI", *words]
     return _run_to_its_end(words, environment, stdout)
 
 

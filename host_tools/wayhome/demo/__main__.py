@@ -1,11 +1,10 @@
-"""python -m wayhome.demo [--json FILE] [--keep]: what ./inv demo runs."""
+"""python -m wayhome.demo [--json FILE] [--keep] [--record FOLDER]: what ./inv demo runs."""
 
 import argparse
 import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 from rich.console import Console
@@ -13,14 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import HostError
-from ..lab import drawing, plan
-from .story import Figures, Story
+from . import recording, teller
+from .story import NETWORK, Figures, Happening, Story
 
-_INTRODUCTION = """[bold]The way home[/]
+_INTRODUCTION = """[name]The way home[/]
 A NAS at home can't be reached from outside: its provider has one public address
 for many homes. A small board beside it shall change that, with no other firm's
 help. All programs here are real, also the Tailscale client in the café. Only
-the wires are not: networks of namespaces on this machine, with no way out.
+the wires are not: networks of namespaces on this machine, with no way out, and
+22 ms long to the server, 6 to the home, 8 to the café.
 """
 _EPILOG = "example: ./inv demo --json demo.json --keep"
 
@@ -29,62 +29,95 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="./inv demo", description=__doc__, epilog=_EPILOG)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured to this file")
     parser.add_argument("--keep", action="store_true", help="leave the lab up, with a hint how to look around")
+    parser.add_argument(
+        "--record", type=Path, metavar="FOLDER", help="draw this run: picture.svg, and demo.svg that moves"
+    )
     options = parser.parse_args(arguments)
     # Ctrl-C and a closed terminal both end the story in order: the lab goes down.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
-
-    console = Console(highlight=False)
     if options.json is not None and not options.json.parent.is_dir():
         parser.error(f"--json {options.json}: there is no folder {options.json.parent}")
-    begun = time.monotonic()
-    console.print(_INTRODUCTION)
-    console.print(drawing.picture(plan.load("story")))
-    console.print()
+    if options.record is not None and not options.record.is_dir():
+        parser.error(f"--record {options.record}: there is no such folder")
 
-    def tell(text: str) -> None:
-        line = Table.grid(padding=(0, 2, 0, 0))
-        line.add_row(f"[dim]{time.monotonic() - begun:4.1f} s[/]", text)
-        console.print(line)
+    console = teller.console()
+    console.print(_INTRODUCTION)
+    told: list[Happening] = []
+
+    def tell(happening: Happening) -> None:
+        told.append(happening)
+        telling.tell(happening)
 
     story = Story(tell)
+    telling = teller.Teller(console, story.plan)
+    telling.start()
     kept = broke_off = False
     try:
         figures = story.run()
+        telling.finish()
         console.print()
         console.print(_table(figures))
         if options.json is not None:
-            options.json.write_text(json.dumps(figures.as_json(), indent=2) + "\n")
+            _write(options.json, json.dumps(figures.as_json(), indent=2) + "\n")
+        if options.record is not None:
+            for name, text in recording.of(story.plan, told, _rows(figures)).items():
+                _write(options.record / name, text)
         if options.keep and story.lab is not None:
             story.lab.leave_running()
             kept = True
             _hint(console, story)
         return 0
     except HostError as error:
+        telling.hurry()
         console.print(f"\n[bold red]The story broke off:[/] {escape(str(error))}", soft_wrap=True)
         if story.lab is not None:
             broke_off = True
-            console.print(f"Logs are in {story.folder}. To look for yourself: wayhome lab up story", soft_wrap=True)
+            console.print(f"Logs are in {story.folder}. To look for yourself: wayhome lab up {NETWORK}", soft_wrap=True)
         return 1
     except KeyboardInterrupt:
+        telling.fall_silent()
         console.print("\nStopped; taking the lab down.")
         return 130
     finally:
         # A second Ctrl-C would leave half of it behind.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
+        telling.fall_silent()
         if not kept:
             story.clean_up(keep_folder=broke_off)
 
 
+def _write(path: Path, text: str) -> None:
+    """Write a file that belongs to who asked for it, also where sudo had to be asked."""
+    path.write_text(text)
+    if "SUDO_UID" in os.environ and "SUDO_GID" in os.environ:
+        os.chown(path, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
+
+
+def _rows(figures: Figures) -> list[tuple[str, str]]:
+    """Return what was measured, as (what, how much)."""
+
+    def milliseconds(value: float | None) -> str:
+        return "not measured" if value is None else f"{value:.1f} ms"
+
+    straight = "no" if figures.went_direct_s is None else f"after {figures.went_direct_s:.2f} s"
+    return [
+        ("joined after", f"{figures.joined_s:.2f} s"),
+        ("first reply from the NAS after", f"{figures.first_reply_s:.2f} s"),
+        ("straight through", straight),
+        ("round trip by the relay", milliseconds(figures.relayed_rtt_ms)),
+        ("round trip straight through", milliseconds(figures.direct_rtt_ms)),
+        (figures.lan_url, str(figures.lan_http_status)),
+        ("client", figures.client),
+        ("router", f"wayhomed on {figures.router_runtime}"),
+    ]
+
+
 def _table(figures: Figures) -> Table:
     table = Table(box=None, show_header=False)
-    table.add_row("joined after", f"{figures.joined_s:.2f} s")
-    table.add_row("the NAS's first reply in the café after", f"{figures.first_reply_s:.2f} s")
-    table.add_row("the NAS's page, by name", f"{figures.lan_url} -> {figures.lan_http_status}")
-    table.add_row("round trip by the relay", f"{figures.relayed_rtt_ms:.1f} ms")
-    table.add_row("client", figures.client)
-    table.add_row("router", f"wayhomed on {figures.router_runtime}")
+    for what, how_much in _rows(figures):
+        table.add_row(what, escape(how_much))
     return table
 
 
@@ -98,7 +131,7 @@ def _hint(console: Console, story: Story) -> None:
     run = f"{wayhome} lab run {story.lab.name}"
     console.print(f"\nThe lab [bold]{story.lab.name}[/] is still up. To look around in it:")
     for what, command in (
-        ("the NAS's page, from the café", f"{run} traveller curl -s --header X-Peer:nas:80 http://127.0.0.1:8081/"),
+        ("the NAS's page, from the café", f"{run} laptop curl -s --header X-Peer:nas:80 http://127.0.0.1:8081/"),
         ("the board's view", f"{run} board wayhomectl status --socket {story.board.socket}"),
         ("who is in the mesh", f"{wayhome} node list --state {story.coordinator.state}"),
         ("a shell on the board", f"{run} board bash"),
