@@ -59,7 +59,7 @@ class AnyLife(RuleBasedStateMachine):
         self.direct = None  # what WireGuard was told
         self.rate = []  # when pings were asked for
         self.relay = False
-        self.state = self.path.state
+        self.since_ms = 0
         self.ping_back = None
         self.eager = set()
         self.fresh_call = False
@@ -238,6 +238,12 @@ class AnyLife(RuleBasedStateMachine):
         assert self.now < path.trust_until_ms <= self.now + TRUST_MS or due <= self.now
         assert path.best in self.proven and path.trust_until_ms <= self.proven[path.best] + TRUST_MS
         assert path.latency_ms >= 1
+
+    @invariant()
+    def times_only_grow(self):
+        assert self.since_ms <= self.path.since_ms <= self.now
+        self.since_ms = self.path.since_ms
+        assert self.path.lost_ms is None or self.path.lost_ms <= self.now
 
     @invariant()
     def what_is_held_was_heard_and_is_not_trusted(self):

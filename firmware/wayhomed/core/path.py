@@ -51,6 +51,9 @@ MAX_CANDIDATES = const(32)
 MAX_LEARNED = const(8)
 # A CallMeMaybe (or a new uplink) makes a candidate worth a ping before its 5 s are over, yet not before this.
 EAGER_MS = const(2_000)
+# A ping from an address that is not proven is answered with one of ours this soon after the last: the door that was shut
+# when we pinged may have been opened by the peer's ping.
+PING_BACK_MS = const(500)
 # Nobody but the called one may know of the call. It stays awake this long; calls back only if it has traffic itself,
 # or two idle nodes would keep each other awake for ever.
 CALLED_MS = const(10_000)
@@ -216,6 +219,7 @@ class Path:
         self._held = set()
         self._traffic_ms = None
         self._called_ms = None
+        self._owes_call = False  # the peer called, and we had nothing to send yet
         self._asking_since_ms = None
         self._full_ping_ms = 0
         self._call_sent_ms = -DISCOVERY_MS
@@ -293,11 +297,14 @@ class Path:
         now_ms = self._clock(now_ms)
         if self.state != PathState.RELAYED and (self._due_ms is None or now_ms < self._due_ms):
             self._traffic_ms = now_ms  # nothing else to do, and done quickly
+            if self._owes_call:
+                self._call_back(now_ms)
             return
         self._settle(now_ms)
         self._traffic_ms = now_ms
         self._step(PathInput.TRAFFIC, now_ms)
         self._settle(now_ms)
+        self._call_back(now_ms)
 
     def traffic_seen(self, now_ms: int) -> None:
         """Note that data moved either way, as WireGuard's counters tell."""
@@ -321,6 +328,8 @@ class Path:
         self._forget_last_pings()
         self._step(PathInput.CALL_ME_MAYBE, now_ms)
         self._settle(now_ms, True)
+        self._owes_call = True
+        self._call_back(now_ms)
 
     def ping_received(self, txid: bytes, source: tuple, now_ms: int) -> bool:
         """Note the peer's ping by UDP; tell whether to answer it (not so if it is a copy)."""
@@ -400,6 +409,7 @@ class Path:
         for candidate in self._candidates.values():
             candidate.heard = False
         self._traffic_ms = self._called_ms = None
+        self._owes_call = False
         self._leave(PathInput.GONE, now_ms)
         self._step(PathInput.GONE, now_ms)
         self._usable = False
@@ -449,9 +459,7 @@ class Path:
             return
         if self.state == PathState.DIRECT:
             self.best = None
-            self._roamed_ms = None
-            if state == PathState.PROBING:
-                self.lost_ms = now_ms
+            self.lost_ms = now_ms
         if state != PathState.PROBING:
             self.lost_ms = None
         self.state = state
@@ -517,16 +525,10 @@ class Path:
         best = self._candidates[self.best]
         if now_ms - best.pinged_ms >= HEARTBEAT_MS:
             self._ping(self.best, best, _HEARTBEAT, now_ms)
-        if self._full_ping_due_ms() <= now_ms:
+        if self.latency_ms > GOOD_LATENCY_MS and now_ms - self._full_ping_ms >= FULL_PING_MS:
             self._discover(now_ms, not called, False)
         else:
             self._discover(now_ms, False, True)
-
-    def _full_ping_due_ms(self) -> int:
-        """Return when all are pinged though DIRECT; far in the future if the path is good enough."""
-        if self.latency_ms <= GOOD_LATENCY_MS:
-            return self._now_ms + FULL_PING_MS
-        return self._full_ping_ms + FULL_PING_MS
 
     def _discover(self, now_ms: int, may_call: bool, only_eager: bool) -> None:
         """Ping the candidates whose time has come, and let the peer ping us at the same time."""
@@ -537,10 +539,29 @@ class Path:
                     pinged = True
         if not only_eager:
             self._full_ping_ms = now_ms
-        if not pinged or not may_call or not self._relay_known:
+        if pinged and may_call:
+            self._call(now_ms)
+
+    def _call_back(self, now_ms: int) -> None:
+        """Answer a call with one of ours, once, as soon as there is traffic.
+
+        Our pings have opened our door. Who called does not know that: it pings again only 5 s after it last did, and
+        meanwhile sends by the relay.
+        """
+        if not self._owes_call or not self._has_traffic(now_ms):
             return
-        # Only who has traffic calls: else two idle nodes would wake each other for ever.
-        if self._traffic_ms is None or now_ms - self._traffic_ms >= ACTIVE_MS:
+        self._owes_call = False
+        if self._called_ms is not None and now_ms - self._called_ms < CALLED_MS:
+            self._call(now_ms)
+
+    def _has_traffic(self, now_ms: int) -> bool:
+        return self._traffic_ms is not None and now_ms - self._traffic_ms < ACTIVE_MS
+
+    def _call(self, now_ms: int) -> None:
+        """Call the peer, unless we did a moment ago. Only who has traffic calls: else two idle nodes would wake each
+        other for ever.
+        """
+        if not self._usable or not self._relay_known or not self._has_traffic(now_ms):
             return
         if now_ms - self._call_sent_ms >= (EAGER_MS if self._call_eager else DISCOVERY_MS):
             self._call_sent_ms = now_ms
@@ -552,9 +573,8 @@ class Path:
         candidate = self._candidates.get(endpoint)
         if self.state == PathState.RELAYED or candidate is None:
             return
-        if now_ms - candidate.pinged_ms >= HEARTBEAT_MS:
+        if now_ms - candidate.pinged_ms >= (HEARTBEAT_MS if now_ms < candidate.trust_until_ms else PING_BACK_MS):
             self._ping(endpoint, candidate, _LISTED if candidate.lists else _LEARNED, now_ms)
-            self._note_due(now_ms)
 
     def _ping(self, endpoint: tuple, candidate, kind: int, now_ms: int) -> bool:
         """Ask for a ping unless there were too many of this kind within 5 s."""
@@ -612,8 +632,7 @@ class Path:
             for other in self._candidates.values():
                 if not other.lists:
                     learned += 1
-            is_full = learned >= MAX_LEARNED or len(self._candidates) >= MAX_CANDIDATES
-            if is_full and not self._drop_learned(now_ms):
+            if learned >= MAX_LEARNED and not self._drop_learned(now_ms):
                 return
             candidate = self._add(endpoint)
         candidate.learned_ms = now_ms
@@ -704,7 +723,6 @@ class Path:
                 due_ms = _earlier(due_ms, max(candidate.due_ms(), self._retry_ms))
         if self.state == PathState.DIRECT:
             due_ms = _earlier(due_ms, max(self._candidates[self.best].pinged_ms + HEARTBEAT_MS, self._retry_ms))
-            due_ms = _earlier(due_ms, self._full_ping_due_ms())
         self._due_ms = due_ms
 
 
