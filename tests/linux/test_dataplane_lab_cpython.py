@@ -338,6 +338,7 @@ async def main():
     plan.forwarding = True
     plan.addresses = [bytes((100, 64, 0, 1))]
     await plane.apply(plan)
+    plane.hold({(bytes((198, 51, 100, 20)), 41641): bytes(32)})
     print("up", flush=True)
     await asyncio.sleep(1000)
 asyncio.run(main())
@@ -587,6 +588,19 @@ async def main():
     sys.stdin.readline()
     key, datagram = await asyncio.wait_for(plane.receive(), 5)
     assert key == b"\\2" * 32 and plane.inject(key, datagram)
+    here, held = (bytes((192, 168, 1, 2)), 41641), (bytes(15) + b"\\1", 9)
+    assert here[0] in plane.own_addresses(), plane.own_addresses()
+    carried = asyncio.create_task(plane.carry_held())
+    plane.hold({held: key})
+    await plane.set_paths([(key, here, False)])
+    await plane.uplink_changed()
+    assert (await plane.traffic())[key][2] == here
+    assert plane.inject(key, datagram)
+    await plane.set_paths([(key, None, False)])
+    assert (await plane.traffic())[key] == (0, 0, None, 0)  # without a session it was begun anew
+    plane.shared_port.send((bytes((192, 168, 1, 10)), 9), b"disco")
+    plane.hold({})
+    carried.cancel()
     await plane.stop()
     print("down")
 asyncio.run(main())

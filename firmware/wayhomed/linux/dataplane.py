@@ -460,13 +460,12 @@ class DataPlane:
                         raise DataPlaneError(
                             "another mesh client uses routing table 52 through %s; stop it first" % found.name
                         )
+        found_one = interface in [found.name for found in present]  # its WireGuard may end as soon as its socket goes
         remove_leftover(interface)
-        found_one = False
         for _ in range(_GONE_TRIES):
             left = link.find(self._kernel, interface)
             if left is None:
                 break
-            found_one = True
             link.delete(self._kernel, left.index)
             await asyncio.sleep(_GONE_S)
         routes.remove_policy_rules(self._kernel)
