@@ -206,12 +206,21 @@ def test_a_call_does_not_wait_for_ever_for_endpoints():
     paths = board(peer)
     paths.packet_sent(peer.node.key, 30_000)
     paths.take()
-    while paths.next_timer_ms() < 35_000:
-        paths.timer_fired(paths.next_timer_ms())
-        assert not [output for output in paths.take() if output[0] == SEND_RELAY]
-    paths.timer_fired(35_000)
+    paths.timer_fired(33_999)
+    assert not [output for output in paths.take() if output[0] == SEND_RELAY]
+    assert paths.next_timer_ms() == 34_000
+    paths.timer_fired(34_000)
     calls = [output for output in paths.take() if output[0] == SEND_RELAY]
     assert [peer.open(paths, call[3]) for call in calls] == [disco.CallMeMaybe([HERE])]
+
+
+def test_of_very_many_own_endpoints_the_first_are_told():
+    peer = Peer(1, [THERE])
+    paths = board(peer)
+    paths.own_endpoints([(bytes([10, 0, number, 1]), 1) for number in range(200)], 0)
+    paths.packet_sent(peer.node.key, 100)
+    call = paths.take()[1][3]
+    assert len(call) == 80 + 18 * 64
 
 
 def test_a_call_that_waits_is_forgotten_with_its_peer():
@@ -419,10 +428,48 @@ def test_a_peer_with_our_own_disco_key_takes_no_part():
     assert paths.view(copy.node.key, 0).reason == Reason.NO_DISCO_KEY
 
 
-def test_a_weak_disco_key_is_never_calculated_with_twice_and_breaks_nothing():
+class CountedSecrets:
+    """Counts the curve operations that cost a small board its time."""
+
+    def __enter__(self):
+        self.count = 0
+        self._function = disco.shared_key
+        disco.shared_key = self._counted
+        return self
+
+    def __exit__(self, *_error):
+        disco.shared_key = self._function
+
+    def _counted(self, public, private):
+        self.count += 1
+        return self._function(public, private)
+
+
+def test_a_secret_is_calculated_once_for_a_peer_and_forgotten_with_it():
+    peer, other = Peer(1), Peer(2)
+    paths = board(peer, other)
+    messages = [peer.ping(paths, number) for number in range(3)]
+    stranger = Peer(3).ping(paths, 1)
+    with CountedSecrets() as secrets:
+        for message in messages[:2]:
+            paths.udp_received(message, THERE, 0)
+        paths.udp_received(stranger, THERE, 0)
+        assert secrets.count == 1
+        netmap(paths, 0, other)
+        netmap(paths, 0, peer, other)
+        paths.udp_received(messages[2], THERE, 0)
+        assert secrets.count == 2
+
+
+def test_a_weak_disco_key_is_calculated_with_once_and_breaks_nothing():
     peer = Peer(1, [THERE])
     peer.node.disco_key = b"\x01" + bytes(31)
     paths = board(peer)
+    with CountedSecrets() as secrets:
+        for _ in range(3):
+            paths.user_ping(peer.node.key, 0)
+        assert secrets.count == 1
+    paths.take()
     paths.packet_sent(peer.node.key, 0)
     paths.user_ping(peer.node.key, 0)
     datagram = disco.MAGIC + peer.node.disco_key + bytes(60)
@@ -567,6 +614,17 @@ def test_an_address_that_became_our_own_is_not_pinged_any_more():
     netmap(paths, 100, peer, own=Own([THERE[0]]))
     paths.packet_sent(peer.node.key, 6_000)
     assert [endpoint for endpoint, _ in pings(paths, peer)] == [ELSEWHERE]
+
+
+def test_addresses_of_the_netmap_are_judged_anew_when_our_own_change():
+    peer = Peer(1, [THERE, ELSEWHERE])
+    paths = board(peer)
+    paths.packet_sent(peer.node.key, 0)
+    paths.take()
+    netmap(paths, 100, peer, own=Own([THERE[0]]))
+    assert paths.view(peer.node.key, 100).candidates == 1
+    netmap(paths, 200, peer, own=Own([HERE[0]]))
+    assert paths.view(peer.node.key, 200).candidates == 2
 
 
 def test_who_speaks_from_an_address_that_may_not_be_pinged_gets_no_answer():
@@ -723,6 +781,47 @@ def test_an_old_claim_ends_when_another_peer_moves_in():
     assert paths.held() == {THERE: other.node.key}
 
 
+def test_what_is_held_may_differ_when_an_old_claim_ends():
+    peer, other = Peer(1), Peer(2)
+    paths = board(peer, other)
+    paths.udp_received(peer.ping(paths, 1), THERE, 0)
+    paths.udp_received(other.ping(paths, 1), THERE, 40_000)
+    assert paths.held() == {}
+    version = paths.held_version
+    paths.udp_received(other.ping(paths, 2), THERE, 50_000)
+    assert paths.held() == {THERE: other.node.key}
+    assert paths.held_version != version
+
+
+def test_an_address_that_is_proven_but_not_used_is_not_held_for_who_claims_it():
+    near = (b"\xc0\xa8\x01\x09", 41641)
+    peer, other = Peer(1, [near, THERE]), Peer(2)
+    paths = board(peer, other)
+    paths.udp_received(other.ping(paths, 1), THERE, 0)
+    paths.packet_sent(peer.node.key, 0)
+    answers = {}
+    for output in paths.take():
+        if output[0] == SEND_UDP and len(output[2]) == 124:
+            ping = peer.open(paths, output[2])
+            answers[output[1]] = peer.seal(paths, disco.encode_pong(ping.txid, HERE[0], 1))
+    paths.udp_received(answers[near], near, 1)
+    assert paths.held() == {THERE: other.node.key}
+    version = paths.held_version
+    paths.udp_received(answers[THERE], THERE, 40)
+    assert paths.view(peer.node.key, 40).best == near
+    assert paths.held() == {}
+    assert paths.held_version != version
+
+
+def test_a_peer_that_speaks_from_everywhere_claims_its_last_addresses_only():
+    peer, other = Peer(1), Peer(2)
+    paths = board(peer, other)
+    for number in range(60):
+        paths.udp_received(peer.ping(paths, number), (VICTIM[0], 1_000 + number), number * 500)
+    paths.udp_received(other.ping(paths, 1), (VICTIM[0], 1_000), 30_000)
+    assert paths.held().get((VICTIM[0], 1_000)) == other.node.key
+
+
 def test_the_claims_of_a_removed_peer_are_gone():
     peer, other = Peer(1), Peer(2)
     paths = board(peer, other)
@@ -805,6 +904,7 @@ def test_a_forbidden_address_that_wireguard_took_is_set_back_and_not_pinged():
     for endpoint in FORBIDDEN:
         paths.traffic_seen(peer.node.key, 100, 100, endpoint, 1_000)
         assert paths.take() == [(SET_PATH, peer.node.key, None, False)]
+    assert paths.view(peer.node.key, 1_000).candidates == 0
 
 
 def test_a_direct_peer_whose_endpoint_fell_back_to_the_proxy_is_set_again():
@@ -869,6 +969,13 @@ def test_a_peer_that_expired_or_lost_its_disco_key_is_sent_nothing_and_wireguard
         peer.node = old
         netmap(paths, 70_000, peer)
         go_direct(paths, peer, 71_000)
+
+
+def test_we_are_no_peer_of_our_own():
+    peer = Peer(1)
+    peer.node.key = OWN_KEY
+    paths = board(peer)
+    assert paths.view(OWN_KEY, 0) is None
 
 
 def test_of_a_removed_peer_nothing_is_left():
@@ -1005,6 +1112,18 @@ def test_a_clock_that_steps_back_stands_still():
         paths.packet_sent(peer.node.key, now_ms)
         assert paths.view(peer.node.key, now_ms).state == PathState.DIRECT
     assert paths.take() == []
+
+
+def test_a_clock_that_steps_back_does_not_make_the_past_present_again():
+    peer = Peer(1, [THERE])
+    paths = board(peer)
+    paths.udp_received(peer.ping(paths, 1), THERE, 1_000)
+    paths.packet_sent(peer.node.key, 1_000)
+    assert paths.endpoints_wanted(1_000)
+    assert not paths.endpoints_wanted(50_000)
+    paths.timer_fired(50_000)
+    assert not paths.endpoints_wanted(2_000)
+    assert not paths.polling_wanted(2_000)
 
 
 def test_a_clock_that_jumps_far_ahead_costs_one_round_of_pings():

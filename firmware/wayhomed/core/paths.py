@@ -41,8 +41,8 @@ _STEPS_WITHOUT_DATA = (0, 32, 92, 148, 92 + 32, 148 + 32)
 # --- Chosen by us ---
 # The largest ping that anybody sends probes a path of 9,000 B; opening costs time by length.
 _DATAGRAM_MOST = const(9_216)
-# Own endpoints are asked for before a CallMeMaybe if they are old. No answer for so long: it goes with the old ones.
-_REFRESH_WAIT_MS = const(5_000)
+# Own endpoints that are old are searched before a CallMeMaybe. That takes 3 s; after this it goes with the old ones.
+_REFRESH_WAIT_MS = const(4_000)
 # A packet a quarter of a second ago is as good as one now: nothing in a path is finer, and packets come by thousands.
 _PACKET_GATE_MS = const(250)
 _USER_PINGS = const(64)
@@ -52,7 +52,6 @@ _HEARD_MOST = const(32)  # addresses a peer
 _NEW_SOURCES = const(16)
 _NEW_SOURCE_MS = const(1_000)
 _POLL_AFTER_PING_MS = const(10_000)
-_NEVER_MS = const(1 << 62)
 
 # Kinds of outputs, each with its tuple
 SEND_UDP = const(1)  # (SEND_UDP, endpoint, datagram)
@@ -75,6 +74,8 @@ UNKNOWN_PONG = "pong to no ping"
 DUPLICATE = "duplicate"
 TOO_MANY_SOURCES = "too many sources"
 
+_NOTHING: set = set()
+
 PathView = namedtuple(
     "PathView", ("state", "best", "latency_ms", "since_ms", "reason", "candidates", "asked")
 )  # best: endpoint or None; reason: of path.Reason; candidates, asked: how many addresses are known, how many pinged
@@ -95,7 +96,6 @@ class _Peer:
         self.told: tuple | None = None  # the endpoint that WireGuard was given; None = by relay
         self.gate_ms = -1  # packets before this time need not be counted
         self.counters: tuple | None = None  # (sent, received) of the last poll, bytes
-        self.held: set = set()
         self.heard: dict = {}  # endpoint -> when a sealed message of the peer last came from there
         self.new_sources: Pace | None = None
 
@@ -117,6 +117,7 @@ class Paths:
         self._outputs: list = []
         self._timers: dict = {}  # node key -> next timer of its path
         self._busy: set = set()  # node keys of paths that are not idle
+        self._held: dict = {}  # node key -> its path's held(), where there are any
         self._claims: dict = {}  # endpoint -> set of node keys heard from there
         self._user_pings: dict = {}  # txid -> (node key, endpoint or None = by relay, sent at ms)
         self._own_endpoints: list = []
@@ -411,7 +412,6 @@ class Paths:
         self._fresh_until_ms = -1
         for peer in list(self._peers.values()):
             if peer.path is not None:
-                peer.gate_ms = -1
                 peer.path.uplink_changed(now_ms)
                 self._settle(peer, now_ms)
 
@@ -454,17 +454,13 @@ class Paths:
     def held(self) -> dict:
         """Return {endpoint: node key}: whence WireGuard packets must not reach WireGuard as they come.
 
-        An address that two peers were heard from is nobody's: one of them lies, or replays the other's pings.
+        An address that two peers were heard from (by pings, or by the pongs that prove it) is nobody's: one of them
+        lies, or somebody replays its pings, and packets of the other must not be taken for its own.
         """
-        bests: dict = {}
-        for key in self._busy:
-            told = self._peers[key].told
-            if told is not None:
-                bests[told] = key if told not in bests else None
         held = {}
-        for key in self._peers:
-            for endpoint in self._peers[key].held:
-                if bests.get(endpoint, key) == key and not self._claimed_by_another(endpoint, key):
+        for key in self._held:
+            for endpoint in self._held[key]:
+                if not self._claimed_by_another(endpoint, key):
                     held[endpoint] = key
         return held
 
@@ -520,17 +516,17 @@ class Paths:
             self._unhear(peer, endpoint)
         if peer.path is None:
             return
-        peer.path, peer.told, peer.held = None, None, set()
+        peer.path, peer.told = None, None
         peer.since_ms = now_ms
         self._busy.discard(peer.key)
         self._timers.pop(peer.key, None)
         self._callers.discard(peer.key)
+        self._held.pop(peer.key, None)
         self.held_version += 1
 
     def _settle(self, peer, now_ms: int) -> None:
         """Carry out what a path decided, after each of its inputs."""
         path = peer.path
-        told = peer.told
         for action in path.take_actions():
             kind = action[0]
             if kind == peer_path.PING:
@@ -551,9 +547,11 @@ class Paths:
         else:
             self._busy.add(peer.key)
         held = path.held()
-        if held != peer.held or told != peer.told:
-            peer.held = held
+        if held != self._held.get(peer.key, _NOTHING):
             self.held_version += 1
+            self._held[peer.key] = held
+            if not held:
+                del self._held[peer.key]
 
     def _ping(self, peer, endpoint: tuple, txid: bytes) -> None:
         # Asked again here, as our own addresses may have changed since the candidate came.
