@@ -292,11 +292,13 @@ class FakePaths:
         self.measured = Netcheck()
         self.answers = []  # what ping() gives, one after the other; the last one for ever
         self.asked = 0
+        self.looks = 0
 
     def __getattr__(self, name):
         return getattr(self._real, name)
 
     def view(self, node_key):
+        self.looks += 1
         return self.shown._replace(since_ms=monotonic_ms())
 
     def show(self, view):
@@ -407,7 +409,9 @@ async def test_a_watcher_is_told_each_change_of_a_path_with_its_time_until_ctrl_
 async def test_a_watcher_for_scripts_gets_one_document_a_line_at_each_change(tmp_path):
     async with with_a_peer(tmp_path) as w, Watcher(w, "--json") as watcher:
         assert json.loads(await watcher.line())["peers"][0]["reason"] == "asking"
+        looks = w.paths.looks
         w.paths.show(RELAYED._replace(asked=9))  # figures alone are no change
+        await until(lambda: w.paths.looks > looks + 1)
         w.paths.show(DIRECT)
         assert json.loads(await watcher.line())["peers"][0]["path"] == "direct 203.0.113.30:41641"
         assert await watcher.interrupted() == (0, "", "")
@@ -549,7 +553,7 @@ async def test_without_a_tunnel_netcheck_says_what_to_do(tmp_path):
 
 
 async def test_a_strangers_name_does_not_steer_the_terminal(tmp_path):
-    evil = "\x1b]0;pwned\x07\x9b2J"
+    evil = "\x1b]0;pwned\x07\x9b2J\x7f"
     async with with_a_peer(tmp_path, evil, Hostinfo={"Hostname": evil}) as w:
         w.paths.answers = [directly()]
         told = await ctl(w, "status"), await ctl(w, "status", "--json"), await ctl(w, "ping", "100.64.0.2")

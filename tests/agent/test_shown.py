@@ -1,5 +1,7 @@
 """What wayhomectl prints of the local API's answers."""
 
+import json
+
 from wayhomed.agent import shown
 
 
@@ -167,6 +169,12 @@ def test_no_text_of_a_stranger_reaches_the_terminal_as_it_is():
     assert "pwned" in "".join(lines)
     for line in lines:
         assert not [c for c in line if ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or c == "\u202e"], line
+
+
+def test_json_holds_no_control_character_and_means_the_same():
+    text = shown.json_text({"name": EVIL + "\x7f ä"})
+    assert not [c for c in text if ord(c) < 32 or 0x7F <= ord(c) < 0xA0], text
+    assert json.loads(text) == {"name": EVIL + "\x7f ä"}
 
 
 def test_an_answer_has_a_tenth_of_a_millisecond():

@@ -4,6 +4,8 @@ Pure: results in, lines out, so that both Pythons' tests can look at them. Every
 leaves here visible (agent/visible_text).
 """
 
+import json
+
 from wayhomed.port import const
 
 from .visible_text import visible
@@ -216,6 +218,15 @@ def span(seconds) -> str:
         if seconds >= 2 * length:
             return "%d %s" % (seconds // length, unit)
     return "%d s" % seconds
+
+
+def json_text(value) -> str:
+    """Return JSON on one line, in which no control character is left as it is."""
+    # JSON itself asks for escapes below 0x20 only (RFC 8259 section 7); the others too can steer a terminal.
+    text = json.dumps(value)
+    if not [c for c in text if "\x7f" <= c < "\xa0"]:
+        return text
+    return "".join(["\\u%04x" % ord(c) if "\x7f" <= c < "\xa0" else c for c in text])
 
 
 def _connected(part: dict) -> str:

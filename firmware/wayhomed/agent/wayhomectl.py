@@ -148,10 +148,10 @@ def run(words: list) -> int:
         if words[0] == "status" and values["watch"]:
             return _watch(values, request)
         result = asyncio.run(_ask(values["socket"], request, not values["json"]))
-        _print([_json_text(result)] if values["json"] else _SHOWN[words[0]](result))
+        _print([shown.json_text(result)] if values["json"] else _SHOWN[words[0]](result))
     except Failed as failure:
         if values["json"]:
-            _print([_json_text({"error": failure.text, "next": failure.next_step})])
+            _print([shown.json_text({"error": failure.text, "next": failure.next_step})])
         runtime.write_stderr("wayhomectl: %s\n  next: %s\n" % (visible(failure.text), visible(failure.next_step)))
         return 1
     except KeyboardInterrupt:
@@ -338,7 +338,7 @@ async def _ping(values: dict, request: dict) -> int:
         await sleep_ms(_APART_UNTIL_DIRECT_MS if seeks_direct else _APART_MS)
     is_direct = answers[-1]["by"] == "direct"
     if values["json"]:
-        _print([_json_text({"answers": answers, "lost": lost, "direct": is_direct, "why": answers[-1]["why"]})])
+        _print([shown.json_text({"answers": answers, "lost": lost, "direct": is_direct, "why": answers[-1]["why"]})])
     elif seeks_direct and not is_direct:
         _print([visible("not direct: " + answers[-1]["why"])])
     return 0 if is_direct or not values["until-direct"] else 1
@@ -359,7 +359,7 @@ def _watch(values: dict, request: dict) -> int:
         if status is None:
             return False
         if values["json"]:
-            _print([_json_text(status)])
+            _print([shown.json_text(status)])
             return False
         now_ms = monotonic_ms()
         if last:
@@ -381,15 +381,6 @@ def _watch(values: dict, request: dict) -> int:
 
 def _print(lines: list) -> None:
     runtime.write_stdout("".join([line + "\n" for line in lines]))
-
-
-def _json_text(value) -> str:
-    """Return JSON on one line, in which no control character is left as it is."""
-    # JSON itself asks for escapes below 0x20 only (RFC 8259 section 7); the others too can steer a terminal.
-    text = json.dumps(value)
-    if not [c for c in text if "\x7f" <= c < "\xa0"]:
-        return text
-    return "".join(["\\u%04x" % ord(c) if "\x7f" <= c < "\xa0" else c for c in text])
 
 
 def _clock() -> str:
