@@ -656,12 +656,22 @@ def test_an_address_of_the_netmap_stays_when_a_later_call_omits_it():
     assert scene.path.candidates == 1
 
 
-def test_a_called_path_with_traffic_pings_and_does_not_call_back():
+def test_a_called_path_with_traffic_pings_and_calls_back_once():
     scene = Scene(WAN, relay=False)
     scene.send()
     scene.now += EAGER_MS
     scene.path.relay_known(True, scene.now)
+    assert scene.call(WAN) == [(PING, WAN), (CALL_ME_MAYBE,)]
+    scene.now += EAGER_MS
     assert scene.call(WAN) == [(PING, WAN)]
+
+
+def test_a_called_path_calls_back_when_it_has_something_to_send():
+    scene = Scene(WAN)
+    assert scene.call(WAN) == [(PING, WAN)]
+    scene.now += 10
+    assert scene.send() == [(CALL_ME_MAYBE,)]
+    assert scene.send() == []
 
 
 def test_an_empty_call_pings_what_is_known():
@@ -749,9 +759,18 @@ def test_an_address_is_learned_from_a_ping_and_pinged_back_while_active():
     assert scene.pong(WAN) == [(USE_DIRECT, WAN)]
 
 
-def test_pings_are_answered_by_pings_at_most_every_3_s():
+def test_a_ping_from_an_address_that_is_not_proven_is_answered_by_one_half_a_second_later():
+    scene = Scene(WAN)
+    scene.send()
+    assert (PING, WAN) not in scene.ping(WAN)
+    scene.now += paths.PING_BACK_MS
+    assert (PING, WAN) in scene.ping(WAN)
+    assert (PING, WAN) not in scene.ping(WAN)
+
+
+def test_pings_from_a_proven_address_are_answered_by_pings_at_most_every_3_s():
     scene = direct(HOME)
-    scene.answering[HOME] = 20
+    scene.answering[HOME] = scene.answering[WAN] = 20
     times = []
     for _ in range(120):
         scene.keep_busy(100)

@@ -16,6 +16,7 @@ from wayhomed.core.path import (
     MAX_PINGS,
     NEXT,
     PING,
+    PING_BACK_MS,
     PING_TIMEOUT_MS,
     RENEW,
     TRUST_MS,
@@ -60,7 +61,7 @@ class AnyLife(RuleBasedStateMachine):
         self.rate = []  # when pings were asked for
         self.relay = False
         self.since_ms = 0
-        self.ping_back = None
+        self.ping_back = self.pinged_from = None
         self.eager = set()
         self.fresh_call = False
 
@@ -80,7 +81,11 @@ class AnyLife(RuleBasedStateMachine):
                 _, endpoint, txid = action
                 assert len(txid) == 12 and txid not in self.under_way
                 since = self.now - self.last_ping.get(endpoint, -(10**9))
-                assert since >= EAGER_MS, "two pings within 2 s"
+                if endpoint == self.pinged_from and since < HEARTBEAT_MS:
+                    assert since >= PING_BACK_MS and not self.is_proven(endpoint)
+                    self.eager.add(endpoint)
+                else:
+                    assert since >= EAGER_MS, "two pings within 2 s"
                 if since < DISCOVERY_MS and endpoint not in self.eager:
                     used = {self.direct, self.path.best, self.ping_back}
                     assert since >= HEARTBEAT_MS and endpoint in used, (since, endpoint)
@@ -100,7 +105,7 @@ class AnyLife(RuleBasedStateMachine):
             else:
                 assert action in ((USE_RELAY, False), (RENEW,))
                 self.direct = None
-        self.ping_back = None
+        self.ping_back = self.pinged_from = None
 
     def is_proven(self, endpoint):
         return endpoint in self.proven and self.now < self.proven[endpoint] + TRUST_MS
@@ -143,7 +148,7 @@ class AnyLife(RuleBasedStateMachine):
     @rule(step=steps, source=st.one_of(few, endpoints), txid=st.one_of(st.none(), st.just(b"copied ping!")))
     def ping_received(self, step, source, txid):
         txid = txid or b"P" + self.random_bytes(11)
-        self.ping_back = source
+        self.ping_back = self.pinged_from = source
         now = self.tick(step)
         if self.path.ping_received(txid, source, now):
             self.heard.add(source)

@@ -318,6 +318,7 @@ class Board:
                     # We are another node than before (deleted, and joined anew): the peers have forgotten our WireGuard
                     # sessions, and without this ours would be believed for another 15 s.
                     await data_plane.apply(planning.plan(Netmap(), wishes, facts))
+                    self.paths.applied([], facts)
                 await data_plane.apply(plan)
                 self._applied_id = own_id
                 moved = self._uplinks not in (None, facts.uplinks)

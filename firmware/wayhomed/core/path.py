@@ -51,8 +51,8 @@ MAX_CANDIDATES = const(32)
 MAX_LEARNED = const(8)
 # A CallMeMaybe (or a new uplink) makes a candidate worth a ping before its 5 s are over, yet not before this.
 EAGER_MS = const(2_000)
-# A ping from an address that is not proven is answered with one of ours this soon after the last: the door that was shut
-# when we pinged may have been opened by the peer's ping.
+# A ping from an address that is not proven is answered with one of ours this soon after our last: the door that was
+# shut then has been opened by the peer's ping, or by the call that it answers. Each costs the peer a fresh sealed ping.
 PING_BACK_MS = const(500)
 # Nobody but the called one may know of the call. It stays awake this long; calls back only if it has traffic itself,
 # or two idle nodes would keep each other awake for ever.
@@ -341,7 +341,7 @@ class Path:
             self._seen.pop(0)
         self._learn(source, now_ms)
         self._settle(now_ms)
-        self._ping_back(source, now_ms)
+        self._ping_back(source, HEARTBEAT_MS if self.trusted(source, now_ms) else PING_BACK_MS, now_ms)
         return True
 
     def pong_received(self, txid: bytes, source: tuple, now_ms: int) -> int | None:
@@ -384,7 +384,7 @@ class Path:
             self._actions.append((USE_DIRECT, self.best))
         else:
             self._actions.append((USE_RELAY, False))
-        self._ping_back(endpoint, now_ms)
+        self._ping_back(endpoint, HEARTBEAT_MS, now_ms)
 
     def uplink_changed(self, now_ms: int) -> None:
         """Forget what was proven: our own link, route or address changed."""
@@ -568,12 +568,12 @@ class Path:
             self._call_eager = False
             self._actions.append((CALL_ME_MAYBE,))
 
-    def _ping_back(self, endpoint: tuple, now_ms: int) -> None:
-        """Ping an address the peer uses, so that it is trusted before WireGuard roams there."""
+    def _ping_back(self, endpoint: tuple, after_ms: int, now_ms: int) -> None:
+        """Ping an address the peer uses, if we last did so long ago: it is trusted before WireGuard roams there."""
         candidate = self._candidates.get(endpoint)
         if self.state == PathState.RELAYED or candidate is None:
             return
-        if now_ms - candidate.pinged_ms >= (HEARTBEAT_MS if now_ms < candidate.trust_until_ms else PING_BACK_MS):
+        if now_ms - candidate.pinged_ms >= after_ms:
             self._ping(endpoint, candidate, _LISTED if candidate.lists else _LEARNED, now_ms)
 
     def _ping(self, endpoint: tuple, candidate, kind: int, now_ms: int) -> bool:
