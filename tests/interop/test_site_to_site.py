@@ -94,7 +94,7 @@ def machine_state(host: Host) -> str:
 def test_the_nas_behind_the_other_board_answers_over_the_relay(sites: Sites):
     assert sites.nas_answers()
     assert {visit["client"] for visit in sites.lab.host("nas").web_log()} == {"192.168.1.2"}
-    answers = sites.far.ctl("ping", "home")["answers"]
+    answers = sites.far.ctl("ping", "home", "--relay")["answers"]
     assert len(answers) == 3 and answers[0]["path"] == "relay home"
     answers = sites.far.ctl("ping", NAS)["answers"]
     assert answers and answers[0]["path"] == "tunnel"
