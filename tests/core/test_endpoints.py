@@ -90,7 +90,7 @@ def test_a_nat_with_a_new_mapping_each_time_does_not_crowd_out_the_own_addresses
     for turn in range(200):
         one.report_received(report(("203.0.113.9:%d" % (1000 + turn), 1), varies=True), 100 * turn)  # noqa: UP031
     told = one.current(20_000)
-    assert len(told) <= MAX_ENDPOINTS
+    assert len(told) == MAX_ENDPOINTS // 2 + 2
     assert told[0] == (at("203.0.113.9:1199"), STUN)
     assert told[-2:] == [(at("192.168.1.20:41641"), LOCAL), (at("10.0.0.7:41641"), LOCAL)]
 
@@ -124,8 +124,26 @@ def test_a_mapping_that_is_a_mesh_address_is_not_told():
     assert one.current(0) == []
 
 
+def test_a_nat_with_a_new_mapping_each_time_is_not_remembered_without_end():
+    one = own()
+    for turn in range(40):
+        one.report_received(report((f"203.0.113.{100 + turn}:1", 1)), turn)
+    one.report_received(report(), 40)
+    newest = ips(*[f"203.0.113.{140 - back}" for back in range(1, 17)])
+    one.interfaces_changed([], newest)
+    assert one.current(40) == []
+
+
+def test_a_hard_nat_without_a_usable_mapping_tells_nothing():
+    one = own()
+    one.report_received(report(varies=True), 0)
+    assert one.current(0) == []
+
+
 def test_an_address_given_twice_is_told_once():
     one = own()
+    one.interfaces_changed(ips("203.0.113.9"))
+    assert not one.interfaces_changed(ips("203.0.113.9", "203.0.113.9"))
     one.interfaces_changed(ips("203.0.113.9", "203.0.113.9"))
     one.report_received(report(("203.0.113.9:41641", 1)), 0)
     assert one.current(0) == [(at("203.0.113.9:41641"), STUN)]
@@ -191,6 +209,17 @@ def test_netinfo_names_the_home_and_leaves_out_what_is_not_known():
         "PreferredDERP": 900,
         "WorkingUDP": True,
         "DERPLatency": {"900-v4": 0.021},
+    }
+
+
+def test_netinfo_of_a_map_without_stun_and_of_ipv6_alone():
+    assert netinfo(Netcheck(), 900) == {"PreferredDERP": 900, "DERPLatency": {}}
+    alone = report(mapped6=[("[2001:db8::9]:1", 1)])
+    assert netinfo(alone, 900) == {
+        "PreferredDERP": 900,
+        "WorkingIPv6": True,
+        "WorkingUDP": True,
+        "DERPLatency": {},
     }
 
 

@@ -152,6 +152,27 @@ def test_a_round_that_is_over_sends_nothing_and_takes_nothing():
     assert not one.answer_received(late, place(FIRST), BUDGET_MS + 1)
 
 
+def test_a_server_that_answered_is_not_asked_again():
+    one = begin(FIRST, SECOND)
+    sent = requests(one, 0)
+    one.answer_received(answer(sent[FIRST], US), place(FIRST), 10)
+    assert one.next_timer_ms() == 100
+    assert list(requests(one, 100)) == [SECOND]
+    assert list(requests(one, 300)) == [SECOND]
+    assert one.next_timer_ms() == BUDGET_MS
+
+
+def test_a_failed_send_counts_only_for_a_server_that_is_still_silent():
+    one = begin(FIRST, SECOND)
+    sent = requests(one, 0)
+    one.send_failed(FAR, 5)
+    one.answer_received(answer(sent[FIRST], US), place(FIRST), 10)
+    one.send_failed(FIRST, 11)
+    assert (one.report(11).unreachable4, one.report(11).answered4) == (0, 1)
+    one.send_failed(SECOND, BUDGET_MS)
+    assert one.report(BUDGET_MS).unreachable4 == 0
+
+
 # Bad input
 
 
@@ -270,6 +291,11 @@ def test_of_a_thousand_servers_each_region_gets_its_first_and_the_rest_is_left_a
     assert one.report(BUDGET_MS).asked4 == MAX_SERVERS
 
 
+def test_a_server_named_again_and_again_takes_one_place():
+    one = begin(*[FIRST] * 100, SECOND)
+    assert set(requests(one, 0)) == {FIRST, SECOND}
+
+
 def test_a_server_named_twice_is_asked_once():
     assert len(begin(FIRST, FIRST, StunServer(901, "901a", FIRST.ip, FIRST.port)).take_requests(0)) == 1
 
@@ -309,6 +335,34 @@ def test_one_address_alone_cannot_tell_whether_mapping_varies():
     assert after_answers((FIRST, US), (SECOND_PORT, US)).mapping_varies is None
     assert after_answers((FIRST, US), (SECOND, None)).mapping_varies is None
     assert after_answers((FIRST, US), (SECOND, US)).mapping_varies is False
+
+
+def test_two_mappings_of_ipv6_or_one_of_each_family_are_no_hard_nat():
+    other = at("[2001:db8:1::9]:51000")
+    assert after_answers((FIRST6, US6), (SECOND6, other)).mapping_varies is None
+    assert after_answers((FIRST, US), (FIRST6, US6), (SECOND6, other)).mapping_varies is None
+
+
+def test_silence_has_no_latency():
+    assert after_answers((FIRST, None)).latencies_ms == {}
+    assert after_answers((FIRST, None)).preferred == 0
+
+
+def test_of_equal_regions_the_first_is_preferred_and_a_faster_one_before_it():
+    assert after_answers((FAR, US), (FIRST, US)).preferred == 900
+    one = begin(FIRST, FAR)
+    sent = requests(one, 0)
+    one.answer_received(answer(sent[FAR], US), place(FAR), 5)
+    one.answer_received(answer(sent[FIRST], US), place(FIRST), 9)
+    assert one.report(9).preferred == 901
+
+
+def test_of_two_families_the_faster_counts_for_a_region():
+    one = begin(FIRST, FIRST6)
+    sent = requests(one, 0)
+    one.answer_received(answer(sent[FIRST], US), place(FIRST), 5)
+    one.answer_received(answer(sent[FIRST6], US6), place(FIRST6), 9)
+    assert one.report(9).region_latencies_ms() == {900: 5}
 
 
 def test_the_mapping_seen_most_often_comes_first_and_then_the_fastest_answers():
@@ -367,6 +421,17 @@ def test_a_name_without_addresses_is_asked_of_dns_and_none_forbids_a_family():
     assert netcheck.stun_servers(named, {}) == []
 
 
+def test_a_name_with_addresses_is_not_asked_of_dns():
+    known = derp_map(r900=[node("900a", "relay.example", "198.51.100.1", "none")])
+    assert netcheck.hosts_to_resolve(known) == []
+    assert netcheck.stun_servers(known, {"relay.example": [SECOND.ip, SECOND6.ip]}) == [FIRST]
+
+
+def test_a_name_of_several_servers_is_asked_once():
+    twice = derp_map(r900=[node("900a", "relay.example"), node("900b", "relay.example", port=3479)])
+    assert netcheck.hosts_to_resolve(twice) == ["relay.example"]
+
+
 def test_a_host_name_that_is_an_address_needs_no_dns():
     literal = derp_map(r900=[node("900a", "198.51.100.1"), node("900b", "2001:db8::2", port=3479)])
     assert netcheck.hosts_to_resolve(literal) == []
@@ -389,15 +454,22 @@ def test_an_address_at_which_no_server_can_be_is_not_asked():
         assert netcheck.stun_servers(derp_map(r900=[node("900a", "r.example", "none", ip)]), {}) == []
 
 
+def test_a_private_server_is_asked_in_both_families():
+    for ip in ("fd00::5", "64:ff9b::1", "::1"):
+        assert len(netcheck.stun_servers(derp_map(r900=[node("900a", "r.example", "none", ip)]), {})) == 1
+    for ip in ("10.0.0.5", "127.0.0.1", "100.64.0.1"):
+        assert len(netcheck.stun_servers(derp_map(r900=[node("900a", "r.example", ip, "none")]), {})) == 1
+
+
 # Words
 
 
 def said(report, *local) -> str:
-    return " ".join(netcheck.describe(report, [ip_from_text(text) for text in local]))
+    return " ".join(netcheck.describe(report, [ip_from_text(text) for text in local] or None))
 
 
 def kind(report, *local) -> int:
-    return netcheck.nat_kind(report, [ip_from_text(text) for text in local])
+    return netcheck.nat_kind(report, [ip_from_text(text) for text in local] or None)
 
 
 def test_no_nat_an_easy_one_and_a_hard_one_are_told_apart():
@@ -416,6 +488,8 @@ def test_a_relay_map_with_one_stun_address_is_told_as_such():
     report = after_answers((FIRST, US))
     assert kind(report) == Nat.UNTOLD
     assert "the relay map has one STUN address only" in said(report)
+    assert "the relay map has one STUN address only" in said(after_answers((FIRST, US), (FIRST6, US6)))
+    assert "IPv4: behind a NAT." in said(report)
     assert "cannot be told" not in said(report, "203.0.113.9")
 
 
@@ -440,6 +514,28 @@ def test_blocked_udp_and_no_network_are_told_apart():
     assert "There is no network" in said(one.report(0))
 
 
+def test_each_family_is_told_by_itself_where_the_other_works():
+    one = begin(FIRST, FIRST6)
+    sent = requests(one, 0)
+    one.send_failed(FIRST, 0)
+    one.answer_received(answer(sent[FIRST6], US6), place(FIRST6), 5)
+    assert "IPv4: not there" in said(one.report(5))
+    assert "IPv4: UDP is blocked" in said(after_answers((FIRST, None), (FIRST6, US6)), "192.168.1.20", "fd00::9")
+    assert "IPv6: UDP gets through, but no" in said(after_answers((FIRST, US), (FIRST6, at("[::1]:1"))))
+
+
+def test_silence_is_no_wonder_for_a_machine_without_addresses():
+    silence = after_answers((FIRST, None), (FIRST6, None))
+    assert "There is no network" in " ".join(netcheck.describe(silence, []))
+    assert netcheck.nat_kind(silence, []) == Nat.NO_NETWORK
+    assert "UDP is blocked" in said(silence, "192.168.1.20")
+    assert "UDP is blocked" in said(silence, "2001:db8:1::9")
+    half = after_answers((FIRST, US), (FIRST6, None))
+    assert "IPv6: not there" in said(half, "192.168.1.20")
+    assert "IPv6: UDP is blocked" in said(half, "192.168.1.20", "2001:db8:1::9")
+    assert netcheck.nat_kind(after_answers((FIRST, None), (FIRST6, US6)), [US6[0]]) == Nat.NO_NETWORK
+
+
 def test_nobody_to_ask_is_told_as_such():
     assert "names no STUN server" in said(begin().report(0))
     assert "names no STUN server with an IPv6 address" in said(after_answers((FIRST, US)))
@@ -450,6 +546,7 @@ def test_a_carriers_nat_and_a_double_one_are_hinted_at():
     assert "internet provider's inside" in said(after_answers((FIRST, at("100.64.7.7:41641"))))
     assert "carrier NAT" in said(after_answers((FIRST, US)), "100.64.7.7")
     assert "carrier NAT" not in said(after_answers((FIRST, US)), "192.168.1.20")
+    assert "carrier NAT" not in said(after_answers((FIRST, US)), "203.0.113.9", "100.64.7.7")
     assert "double NAT" in said(after_answers((INNER, at("192.168.0.2:41641"))), "10.0.0.5")
     assert "double NAT" not in said(after_answers((INNER, at("10.0.0.5:41641"))), "10.0.0.5")
 
@@ -460,6 +557,9 @@ def test_a_public_server_that_sees_private_addresses_is_told_as_hidden_behind_so
     assert "something in front of the server" in said(report, "192.168.1.20")
     assert "something in front of the server" not in said(after_answers((INNER, at("172.17.0.1:41641"))))
     assert after_answers((FIRST, US)).rewritten4 == 0
+    assert after_answers((FIRST6, at("[fd00::9]:1"))).rewritten4 == 0
+    carriers = StunServer(900, "900a", ip_from_text("100.64.0.10"), 3478)
+    assert after_answers((carriers, at("10.0.0.7:41641"))).rewritten4 == 0
     assert after_answers((FIRST, at("127.0.0.1:1"))).rewritten4 == 0
 
 

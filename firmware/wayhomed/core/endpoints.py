@@ -102,9 +102,7 @@ class OwnEndpoints:
             entries.extend([(mapped[i][0], STUN) for i in range(len(mapped)) if i == 0 or mapped[i][1] > 1])
         if netcheck.mapping_varies and netcheck.mapped4:
             # Behind a hard NAT only an opened port helps, and who opens one at the router mostly keeps the number.
-            by_hand = (netcheck.mapped4[0][0][0], self._port)
-            if by_hand not in [entry[0] for entry in entries]:
-                entries.append((by_hand, STUN4_LOCAL_PORT))
+            entries.append(((netcheck.mapped4[0][0][0], self._port), STUN4_LOCAL_PORT))
         return entries
 
     def _forget_old(self) -> None:

@@ -156,8 +156,8 @@ class StunRound:
             txid, ip, port = stun.decode_binding_response(datagram)
         except BadWire:
             return False
-        endpoint, sent_ms = self._sent.get(txid, (None, 0))
-        if endpoint is None or endpoint != source:
+        endpoint, sent_ms = self._sent.get(txid, ((), 0))
+        if endpoint != source:
             return False
         asked = self._asked[endpoint]
         asked.latency_ms = max(1, self._now_ms - sent_ms)
@@ -293,12 +293,10 @@ def _chosen(servers: list) -> list:
             endpoints.add((server.ip, server.port))
             groups.setdefault((server.region_id, len(server.ip)), []).append(server)
     chosen: list = []
-    turn = 0
-    while len(chosen) < MAX_SERVERS and turn < MAX_SERVERS:
+    for turn in range(MAX_SERVERS):
         for key in sorted(groups):
             if turn < len(groups[key]) and len(chosen) < MAX_SERVERS:
                 chosen.append(groups[key][turn])
-        turn += 1
     return chosen
 
 
@@ -339,34 +337,48 @@ class Nat:
     UNTOLD = 6  # translated, but whether by destination cannot be told
 
 
-def nat_kind(netcheck: Netcheck, local_ips=()) -> int:
-    """Return the Nat on IPv4; local_ips: this machine's own addresses (4 or 16 bytes)."""
+def nat_kind(netcheck: Netcheck, local_ips: list | None = None) -> int:
+    """Return the Nat on IPv4; local_ips: this machine's own addresses (4 or 16 bytes), None = not known."""
     if not netcheck.asked4:
         return Nat.UNKNOWN
     if not netcheck.udp4:
-        return Nat.NO_NETWORK if netcheck.unreachable4 == netcheck.asked4 else Nat.BLOCKED
+        return Nat.NO_NETWORK if _is_absent(4, netcheck.asked4, netcheck.unreachable4, local_ips) else Nat.BLOCKED
     if netcheck.mapping_varies:
         return Nat.HARD
-    if netcheck.mapped4 and netcheck.mapped4[0][0][0] in local_ips:
+    if netcheck.mapped4 and netcheck.mapped4[0][0][0] in (local_ips or ()):
         return Nat.NONE
     return Nat.EASY if netcheck.mapping_varies is False else Nat.UNTOLD
 
 
-def describe(netcheck: Netcheck, local_ips=()) -> list:
+def describe(netcheck: Netcheck, local_ips: list | None = None) -> list:
     """Return sentences for people: what this network lets through, and what follows from it."""
     if not netcheck.asked4 and not netcheck.asked6:
         return ["The relay map names no STUN server, so nobody can say how this network looks from outside."]
-    if netcheck.unreachable4 + netcheck.unreachable6 == netcheck.asked4 + netcheck.asked6:
-        return ["There is no network: nothing could be sent to any STUN server."]
     if not netcheck.udp4 and not netcheck.udp6:
+        if _is_absent(4, netcheck.asked4, netcheck.unreachable4, local_ips) and _is_absent(
+            16, netcheck.asked6, netcheck.unreachable6, local_ips
+        ):
+            return ["There is no network: nothing could be sent to any STUN server."]
         return [
             "UDP is blocked: no answer from any of %d STUN servers. The relay carries everything."
-            % (netcheck.asked4 + netcheck.asked6)
+            % (netcheck.asked4 + netcheck.asked6),
+            "If devices in other networks say the same, it is blocked at the server: UDP 3478, unless set otherwise, "
+            "must be open there.",
         ]
     return _ipv4_words(netcheck, local_ips) + _ipv6_words(netcheck, local_ips)
 
 
-def _ipv4_words(netcheck: Netcheck, local_ips: list) -> list:
+def _is_absent(size: int, asked: int, unreachable: int, local_ips: list | None) -> bool:
+    """Tell whether silence is no wonder: nothing could be sent, or this machine has no address of that family at all.
+
+    A cable that was pulled lets datagrams go nowhere without an error.
+    """
+    if unreachable == asked:
+        return True
+    return local_ips is not None and not [ip for ip in local_ips if len(ip) == size]
+
+
+def _ipv4_words(netcheck: Netcheck, local_ips: list | None) -> list:
     kind = nat_kind(netcheck, local_ips)
     if kind == Nat.UNKNOWN:
         return ["IPv4: nobody to ask, the relay map names no STUN server with an IPv4 address."]
@@ -393,9 +405,9 @@ def _ipv4_words(netcheck: Netcheck, local_ips: list) -> list:
         ]
     else:
         words = ["IPv4: behind a NAT. The outside sees this device as %s." % outside]
-    if kind != Nat.HARD and netcheck.mapping_varies is None and kind != Nat.NONE:
+    if kind == Nat.UNTOLD:
         words.append(_why_untold(netcheck))
-    return words + _second_nat_words(ip, kind, netcheck.rewritten4, local_ips)
+    return words + _second_nat_words(ip, kind, netcheck.rewritten4, local_ips or [])
 
 
 def _why_untold(netcheck: Netcheck) -> str:
@@ -433,16 +445,16 @@ def _second_nat_words(outside: bytes, kind: int, rewritten: int, local_ips: list
     return []
 
 
-def _ipv6_words(netcheck: Netcheck, local_ips: list) -> list:
+def _ipv6_words(netcheck: Netcheck, local_ips: list | None) -> list:
     if not netcheck.asked6:
         return ["IPv6: nobody to ask, the relay map names no STUN server with an IPv6 address."]
     if not netcheck.udp6:
-        if netcheck.unreachable6 == netcheck.asked6:
+        if _is_absent(16, netcheck.asked6, netcheck.unreachable6, local_ips):
             return ["IPv6: not there, nothing could be sent."]
         return ["IPv6: UDP is blocked, no answer from any of %d STUN servers." % netcheck.asked6]
     if not netcheck.mapped6:
         return ["IPv6: UDP gets through, but no STUN server told a usable outside address."]
     outside = netcheck.mapped6[0][0]
-    if outside[0] in local_ips:
+    if outside[0] in (local_ips or ()):
         return ["IPv6: works, no NAT. The outside sees this device's own address, %s." % address.endpoint_text(outside)]
     return ["IPv6: works, but it is translated: the outside sees this device as %s." % address.endpoint_text(outside)]
