@@ -14,6 +14,7 @@ TICK_MS = 10
 RELAY_MS = 40
 STUN_MS = 30
 POLL_MS = 3000
+SEARCH_MS = 23_000
 REGION = 900
 PACKET_BYTES = 128
 STUN_SERVER = (b"\xc0\x00\x02\x01", 3478)
@@ -95,6 +96,7 @@ class Site:
         self.node.disco_key = self.paths.disco_public
         self.told: dict = {}  # node key -> endpoint or None: WireGuard's own view
         self.next_poll_ms = 0
+        self.next_search_ms = 0
 
     def own(self) -> Own:
         return Own([self.endpoint[0]])
@@ -139,13 +141,17 @@ class Site:
         if self.nat is not None and not self.udp_blocked:
             found.insert(0, self.nat.out(self.endpoint, STUN_SERVER))
         self.node.endpoints = found
+        self.next_search_ms = self.mesh.now_ms + SEARCH_MS
         self.paths.own_endpoints(found, self.mesh.now_ms)
+        self.carry_out()
 
     def tick(self) -> None:
         now_ms = self.mesh.now_ms
         due_ms = self.paths.next_timer_ms()
         if due_ms is not None and due_ms <= now_ms:
             self.paths.timer_fired(now_ms)
+        if now_ms >= self.next_search_ms and self.paths.endpoints_wanted(now_ms):
+            self.found_endpoints()
         if now_ms >= self.next_poll_ms and self.paths.polling_wanted(now_ms):
             self.next_poll_ms = now_ms + POLL_MS
             for key in set(self.sent) | set(self.received):
