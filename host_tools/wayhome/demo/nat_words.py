@@ -34,8 +34,3 @@ def full(measured: Measured) -> str:
     else:
         out = "gives a program another port outside for each machine it calls"
     return f"{out}, and {_IN_FULL[measured.filtering]}"
-
-
-def can_be_met(measured: Measured) -> bool:
-    """Tell whether two such NATs let a straight way be found: a caller has one port outside, which can be told."""
-    return measured.udp and measured.mapping is Behaviour.ENDPOINT_INDEPENDENT

@@ -114,13 +114,16 @@ def _draw_box(cells: list[list[_Cell]], box: Box) -> None:
     for row in range(box.top + 1, box.bottom):
         for column in range(box.left + 1, box.right):
             cells[row][column] = _Cell()
-    inward = {box.top: _DOWN, box.bottom: _UP}
-    for row, direction in inward.items():
-        for column in range(box.left, box.right + 1):
-            cells[row][column].arms[direction] = 0
-            cells[row][column].letter = ""
+    rows, columns = range(box.top, box.bottom + 1), range(box.left, box.right + 1)
+    edges = [
+        *((row, column, inward) for row, inward in ((box.top, _DOWN), (box.bottom, _UP)) for column in columns),
+        *((row, column, inward) for column, inward in ((box.left, _RIGHT), (box.right, _LEFT)) for row in rows),
+    ]
+    for row, column, inward in edges:
+        cells[row][column].arms[inward] = 0
+        cells[row][column].letter = ""
+    kept = {(row, column): cells[row][column].style for row, column, _ in edges}
     corners = ((box.top, box.left), (box.top, box.right), (box.bottom, box.right), (box.bottom, box.left))
-    kept = {(row, column): cells[row][column].style for row in inward for column in range(box.left, box.right + 1)}
     _draw_line(cells, Line((*corners, corners[0]), box.style))
     for (row, column), style in kept.items():
         if HEAVY in cells[row][column].arms:

@@ -4,6 +4,7 @@ import queue
 import sys
 import threading
 import time
+from itertools import groupby
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -69,8 +70,8 @@ def picture(drawing: Drawing, *, plain: bool) -> Text:
     for number, row in enumerate(as_cells(drawing, plain=plain)):
         text.append("\n" if number else "")
         end = max((index for index, (glyph, _) in enumerate(row) if glyph != " "), default=-1) + 1
-        for glyph, style in row[:end]:
-            text.append(glyph, style or None)
+        for style, cells in groupby(row[:end], lambda cell: cell[1]):
+            text.append("".join(glyph for glyph, _ in cells), style or None)
     return text
 
 
