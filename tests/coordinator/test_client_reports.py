@@ -93,6 +93,8 @@ async def test_of_a_thousand_endpoints_the_first_usable_ones_are_kept_and_the_re
         crowd = [f"10.0.{n >> 8}.{n & 255}:41641" for n in range(500)]
         node = await m.registry.update_node(node.id, endpoints=["127.0.0.1:1"] * 500 + crowd)
         assert node.endpoints == tuple(crowd[: hostinfo.ENDPOINTS_MAX])
+        endless = ["127.0.0.1:1"] * hostinfo.ENDPOINTS_READ + ["192.0.2.1:1"]
+        assert (await m.registry.update_node(node.id, endpoints=endless)).endpoints == ()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,18 @@ async def test_a_published_devices_mesh_address_is_no_endpoint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["", "192.0.2.1", "192.0.2.1:", "192.0.2.1:x", "192.0.2.1:65536", "2001:db8::1:5", "[192.0.2.1]:5", 5]
+    "endpoint",
+    [
+        "",
+        "192.0.2.1",
+        "192.0.2.1:",
+        "192.0.2.1:x",
+        "192.0.2.1:65536",
+        "2001:db8::1:5",
+        "[192.0.2.1]:5",
+        5,
+        "[2001:db8::1%eth0]:5",
+    ],
 )
 async def test_text_that_is_no_endpoint_is_refused_and_nothing_of_the_report_is_kept(tmp_path, endpoint):
     async with mesh(tmp_path) as m:

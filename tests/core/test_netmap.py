@@ -280,6 +280,8 @@ def test_a_new_stream_starts_from_nothing_but_the_old_netmap_serves_until_then()
 def test_a_fault_names_its_path_and_the_old_netmap_stays():
     for fields, path in (
         ({"Node": []}, "Node: "),
+        ({"Node": node(1, HomeDERP="5")}, "Node.HomeDERP: "),
+        ({"Node": node(1, HomeDERP=True)}, "Node.HomeDERP: "),
         ({"Node": node(1, Key="nodekey:xx")}, "Node.Key: "),
         ({"Node": node(1, Key=key("nodekey", 0))}, "Node.Key: "),
         ({"Node": node(0)}, "Node.ID: "),

@@ -440,7 +440,7 @@ def _second_nat_words(outside: bytes, kind: int, rewritten: int, local_ips: list
             "It is a private address: the STUN server is in an inner network too, and behind this NAT there is another "
             "one (double NAT)."
         ]
-    if kind != Nat.NONE and [ip for ip in local_ips if len(ip) == 4 and prefixes.is_shared_space(ip)]:
+    if kind != Nat.NONE and [ip for ip in local_ips if prefixes.is_shared_space(ip)]:
         return ["The internet provider shares that address among customers (carrier NAT): no port can be opened on it."]
     return []
 

@@ -157,7 +157,7 @@ def _read_endpoints(value) -> list:
 
 def _read_home_derp(value) -> int:
     """Read a home region; 0 ("not said") for a number that is no region's."""
-    if isinstance(value, int) and value is not True and value is not False and not 0 <= value <= MAX_REGION_ID:
+    if isinstance(value, int) and not 0 <= value <= MAX_REGION_ID:
         return 0
     return read_region_id(value)
 
