@@ -1,4 +1,4 @@
-from wayhomed.linux import facts
+from wayhomed.linux import facts, link, routes
 from wayhomed.wire.address import ip_text
 
 
@@ -15,3 +15,63 @@ def test_dhcp_servers_are_read_from_leases():
     found = facts.servers_from_lease(dhclient, "dhcp-server-identifier ", ";")
     assert [ip_text(each) for each in found] == ["100.64.9.7"]
     assert facts.servers_from_lease("SERVER_ADDRESS=nonsense", "SERVER_ADDRESS=", "\n") == []
+
+
+class Kernel:
+    """A machine's interfaces, addresses and routes, in the place of what rtnetlink lists."""
+
+    def __init__(self):
+        self.addresses = [
+            link.Address(1, b"\x7f\0\0\x01", 8, False),
+            link.Address(2, b"\xc0\xa8\x01\x02", 24, False),
+            link.Address(2, b"\xfe\x80" + bytes(14), 64, True),
+            link.Address(3, b"\x0a\0\0\x01", 24, False),
+            link.Address(9, b"\x64\x40\0\x01", 32, False),
+        ]
+        self.routes = [
+            routes.Route(routes.MAIN, (bytes(4), 0), 2, b"\xc0\xa8\x01\x01"),
+            routes.Route(routes.MAIN, (b"\x0a\0\0\0", 24), 3, None),
+            routes.Route(routes.MAIN, (bytes(4), 0), 9, None),
+            routes.Route(routes.TABLE, (bytes(4), 0), 3, None),
+        ]
+
+    def uplinks(self):
+        kept = link.links, link.addresses, routes.routes
+        link.links = lambda _kernel: [link.Link(1, "lo", 65536, True), link.Link(9, "wayhome0", 1280, True)]
+        link.addresses = lambda _kernel: self.addresses
+        routes.routes = lambda _kernel: self.routes
+        try:
+            return facts.gather(None, "wayhome0", []).uplinks
+        finally:
+            link.links, link.addresses, routes.routes = kept
+
+
+def test_an_uplink_is_a_default_route_with_its_interfaces_addresses_and_the_tunnel_is_none():
+    assert Kernel().uplinks() == [(2, b"\xc0\xa8\x01\x01", [b"\xc0\xa8\x01\x02"])]
+
+
+def test_another_gateway_or_address_of_the_uplink_is_another_uplink_and_other_interfaces_are_none_of_it():
+    before = Kernel().uplinks()
+    elsewhere = Kernel()
+    elsewhere.addresses.append(link.Address(3, b"\x0a\0\0\x02", 24, False))
+    elsewhere.routes.append(routes.Route(routes.MAIN, (b"\x0b\0\0\0", 8), 3, b"\x0a\0\0\xfe"))
+    assert elsewhere.uplinks() == before
+    moved = Kernel()
+    moved.addresses[1] = link.Address(2, b"\xc0\xa8\x01\x4d", 24, False)
+    assert moved.uplinks() != before
+    rerouted = Kernel()
+    rerouted.routes[0] = routes.Route(routes.MAIN, (bytes(4), 0), 2, b"\xc0\xa8\x01\xfe")
+    assert rerouted.uplinks() != before
+    lost = Kernel()
+    del lost.routes[0]
+    assert lost.uplinks() == []
+
+
+def test_the_order_in_which_the_kernel_lists_is_no_change():
+    one, other = Kernel(), Kernel()
+    for each in (one, other):
+        each.addresses.append(link.Address(2, b"\xc0\xa8\x01\x03", 24, False))
+        each.routes.append(routes.Route(routes.MAIN, (bytes(16), 0), 2, b"\xfe\x80" + bytes(14)))
+    other.addresses.reverse()
+    other.routes.reverse()
+    assert one.uplinks() == other.uplinks()
