@@ -822,6 +822,14 @@ def test_a_peer_that_speaks_from_everywhere_claims_its_last_addresses_only():
     assert paths.held().get((VICTIM[0], 1_000)) == other.node.key
 
 
+def test_nothing_is_held_for_a_removed_peer():
+    peer = Peer(1)
+    paths = board(peer)
+    paths.udp_received(peer.ping(paths, 1), THERE, 0)
+    netmap(paths, 0)
+    assert paths.held() == {}
+
+
 def test_the_claims_of_a_removed_peer_are_gone():
     peer, other = Peer(1), Peer(2)
     paths = board(peer, other)
@@ -1089,8 +1097,11 @@ def test_packets_of_the_same_moment_are_looked_at_once():
     paths.packet_sent(peer.node.key, 0)
     assert paths.take() != []
     for _ in range(1_000):
-        paths.packet_sent(peer.node.key, 100)
+        paths.packet_sent(peer.node.key, 249)
     assert paths.take() == []
+    # so the last packet is known to a quarter of a second, which costs 45 s of keeping awake nothing
+    paths.timer_fired(45_000)
+    assert paths.view(peer.node.key, 45_000).state == PathState.RELAYED
 
 
 def test_packets_to_peers_without_disco_and_to_strangers_do_nothing():

@@ -117,7 +117,7 @@ class Paths:
         self._outputs: list = []
         self._timers: dict = {}  # node key -> next timer of its path
         self._busy: set = set()  # node keys of paths that are not idle
-        self._held: dict = {}  # node key -> its path's held(), where there are any
+        self._held: dict = {}  # node key -> its path's held()
         self._claims: dict = {}  # endpoint -> set of node keys heard from there
         self._user_pings: dict = {}  # txid -> (node key, endpoint or None = by relay, sent at ms)
         self._own_endpoints: list = []
@@ -550,8 +550,6 @@ class Paths:
         if held != self._held.get(peer.key, _NOTHING):
             self.held_version += 1
             self._held[peer.key] = held
-            if not held:
-                del self._held[peer.key]
 
     def _ping(self, peer, endpoint: tuple, txid: bytes) -> None:
         # Asked again here, as our own addresses may have changed since the candidate came.
