@@ -272,6 +272,20 @@ async def test_a_data_plane_that_breaks_is_made_anew_and_goes_direct_again(tmp_p
         await go_direct(w, nas)
 
 
+async def test_who_became_another_node_begins_by_the_relay_for_wireguard_has_forgotten_the_peers(tmp_path):
+    nas = DirectPeer(2, "nas")
+    async with joined(tmp_path, nas) as w:
+        await go_direct(w, nas)
+        nas.answers = False
+        own = {**Peer(99, "board").as_json(), "Key": keys.key_text(keys.NODE, w.node_key)}
+        w.coordinator.tell({"Node": own})
+        await until(lambda: any(not plan.peers for plan in w.data_plane.plans[1:]))
+        await until(lambda: nas.view(w).state == PathState.RELAYED)
+        w.data_plane.paths_set.clear()
+        nas.answers = True
+        await go_direct(w, nas)
+
+
 async def test_news_of_others_leaves_a_direct_path_alone(tmp_path):
     nas = DirectPeer(2, "nas")
     async with joined(tmp_path, nas) as w:
