@@ -75,7 +75,7 @@ def test_the_nats_are_told_as_they_were_measured(played):
     _, told = played
     last = told[-1].scene
     assert last.carrier_nat == last.home_nat == last.cafe_nat == "lets in answers only"
-    assert "The café's gives a program one port outside, whomever it calls (the same number as inside)" in text_of(told)
+    assert "the café's gives a program one port outside (the same number as inside), whomever it calls" in text_of(told)
 
 
 @pytest.fixture

