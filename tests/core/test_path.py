@@ -3,6 +3,7 @@
 from wayhomed.core import path as paths
 from wayhomed.core.path import (
     ACTIVE_MS,
+    CALL_AGAIN_MS,
     CALL_ME_MAYBE,
     CALLED_MS,
     DISCOVERY_MS,
@@ -234,6 +235,7 @@ def test_the_limits_are_those_of_the_documentation():
         10_000,
         60_000,
     )
+    assert (MAX_PINGS_LISTED, MAX_PINGS_LEARNED, paths.MAX_PINGS_HEARTBEAT) == (64, 16, 16)
     assert MAX_PINGS == MAX_PINGS_LISTED + MAX_PINGS_LEARNED + paths.MAX_PINGS_HEARTBEAT
 
 
@@ -294,7 +296,7 @@ def test_more_packets_ping_no_candidate_again_before_5_s():
         scene.now += 100
         assert scene.send() == []
     scene.now += 100
-    assert scene.send() == [(PING, WAN), (CALL_ME_MAYBE,)]
+    assert scene.send() == [(PING, WAN)]
 
 
 def test_more_packets_do_not_begin_the_search_anew():
@@ -312,7 +314,17 @@ def test_while_traffic_is_young_candidates_are_asked_every_5_s_without_a_packet(
     scene = Scene(WAN)
     scene.send()
     assert scene.wait(4_999) == []
-    assert scene.wait(1) == [(PING, WAN), (CALL_ME_MAYBE,)]
+    assert scene.wait(1) == [(PING, WAN)]
+
+
+def test_a_call_that_did_not_help_leaves_the_peer_time_for_one_of_its_own():
+    # a stock client calls only when it has pinged nothing for 5 s, and looks every 3 s; each call of ours has it ping
+    scene = Scene(WAN)
+    times = [scene.now] if (CALL_ME_MAYBE,) in scene.send() else []
+    for _ in range(600):
+        if (CALL_ME_MAYBE,) in scene.keep_busy(100):
+            times.append(scene.now)
+    assert len(times) == 7 and gaps(times) == [2 * DISCOVERY_MS] * 6
 
 
 def test_without_a_relay_nobody_is_called():
@@ -722,7 +734,7 @@ def test_a_called_path_that_nobody_uses_goes_idle():
     assert scene.path.state == PathState.RELAYED
 
 
-def test_new_pings_by_the_timer_call_at_most_every_5_s():
+def test_new_pings_by_the_timer_call_at_most_every_8_s():
     scene = Scene(*numbered(3))
     times = []
     for i in range(300):
@@ -730,7 +742,7 @@ def test_new_pings_by_the_timer_call_at_most_every_5_s():
             times.append(scene.now)
         scene.call(*numbered(3 + i % 5))
         scene.path.endpoints_received(numbered(3 + i % 7), scene.now)
-    assert min(gaps(times)) >= DISCOVERY_MS - 100
+    assert min(gaps(times)) >= CALL_AGAIN_MS - 100
 
 
 # --- Pinged by the peer ---

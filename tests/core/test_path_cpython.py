@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from core import path_drawing
 from wayhomed.core.path import (
     ACTIVE_MS,
+    CALL_AGAIN_MS,
     CALL_ME_MAYBE,
     CALLED_MS,
     DISCOVERY_MS,
@@ -81,8 +82,8 @@ class AnyLife(RuleBasedStateMachine):
                 _, endpoint, txid = action
                 assert len(txid) == 12 and txid not in self.under_way
                 since = self.now - self.last_ping.get(endpoint, -(10**9))
-                if endpoint == self.pinged_from and since < HEARTBEAT_MS:
-                    assert since >= PING_BACK_MS and not self.is_proven(endpoint)
+                if endpoint == self.pinged_from and since < (EAGER_MS if endpoint in self.eager else HEARTBEAT_MS):
+                    assert since >= PING_BACK_MS and not self.path.trusted(endpoint, self.now)
                     self.eager.add(endpoint)
                 else:
                     assert since >= EAGER_MS, "two pings within 2 s"
@@ -96,7 +97,7 @@ class AnyLife(RuleBasedStateMachine):
                 assert len(self.rate) <= MAX_PINGS
             elif action[0] == CALL_ME_MAYBE:
                 assert self.relay
-                assert self.now - self.last_call >= (EAGER_MS if self.fresh_call else DISCOVERY_MS)
+                assert self.now - self.last_call >= (EAGER_MS if self.fresh_call else CALL_AGAIN_MS)
                 self.last_call = self.now
                 self.fresh_call = False
             elif action[0] == USE_DIRECT:
@@ -182,9 +183,9 @@ class AnyLife(RuleBasedStateMachine):
     @precondition(lambda self: self.under_way)
     def pong_received_that_proves_nothing(self, step, source, data):
         txid = data.draw(st.sampled_from([*list(self.under_way)[-40:], b"never sent.."]))
-        reading = self.tick(step)
         if txid in self.under_way and (source == self.under_way[txid][0] and txid not in self.answered):
             return
+        reading = self.tick(step)
         before = self.path.best, self.path.state, self.path.held_version, self.path.next_timer_ms()
         assert self.path.pong_received(txid, source, reading) is None
         assert before == (self.path.best, self.path.state, self.path.held_version, self.path.next_timer_ms())
@@ -202,7 +203,6 @@ class AnyLife(RuleBasedStateMachine):
         reading = self.tick(step)
         self.eager = set(ENDPOINTS)
         self.fresh_call = True
-        self.proven = {}
         self.under_way_is_void()
         if which == "uplink":
             self.path.uplink_changed(reading)
@@ -212,16 +212,17 @@ class AnyLife(RuleBasedStateMachine):
             self.path.gone(reading)
             assert self.path.held() == set() and self.path.next_timer_ms() is None
         self.check_actions()
+        self.proven = {}  # only now: what was due before the change was still done with it
         self.eager = set(ENDPOINTS)
         self.fresh_call = True
 
     @rule(step=steps, endpoint=st.one_of(few, endpoints))
     def send_failed(self, step, endpoint):
         reading = self.tick(step)
-        self.proven.pop(endpoint, None)
         self.path.send_failed(endpoint, reading)
         self.answered += [txid for txid, (where, _) in self.under_way.items() if where == endpoint]
         self.check_actions()
+        self.proven.pop(endpoint, None)
 
     @rule(known=st.booleans())
     def relay_known(self, known):

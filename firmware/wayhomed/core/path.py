@@ -54,6 +54,10 @@ EAGER_MS = const(2_000)
 # A ping from an address that is not proven is answered with one of ours this soon after our last: the door that was
 # shut then has been opened by the peer's ping, or by the call that it answers. Each costs the peer a fresh sealed ping.
 PING_BACK_MS = const(500)
+# Between calls that did not help. A stock client that was called pings all our addresses; it calls back only when it
+# has pinged none for 5 s, and looks for that every 3 s. Called every 5 s it never does, and we never learn where it is
+# now if its address changed while the coordinator was out of its reach.
+CALL_AGAIN_MS = const(8_000)
 # Nobody but the called one may know of the call. It stays awake this long; calls back only if it has traffic itself,
 # or two idle nodes would keep each other awake for ever.
 CALLED_MS = const(10_000)
@@ -222,7 +226,7 @@ class Path:
         self._owes_call = False  # the peer called, and we had nothing to send yet
         self._asking_since_ms = None
         self._full_ping_ms = 0
-        self._call_sent_ms = -DISCOVERY_MS
+        self._call_sent_ms = -CALL_AGAIN_MS
         self._call_eager = False  # may be sent again after EAGER_MS
         self._roamed_ms = None  # when WireGuard chose `best`
         self._retry_ms = 0
@@ -418,10 +422,10 @@ class Path:
     def send_failed(self, endpoint: tuple, now_ms: int) -> None:
         """Take the machine's word that nothing can be sent there: no route, unreachable."""
         now_ms = self._begin(now_ms)
+        self._forget_sent(endpoint)
         candidate = self._candidates.get(endpoint)
         if candidate is not None:
             candidate.forget_pongs()
-            self._forget_sent(endpoint)
             if endpoint == self.best:
                 self._leave(PathInput.SEND_FAILED, now_ms)
         self._settle(now_ms)
@@ -563,7 +567,7 @@ class Path:
         """
         if not self._usable or not self._relay_known or not self._has_traffic(now_ms):
             return
-        if now_ms - self._call_sent_ms >= (EAGER_MS if self._call_eager else DISCOVERY_MS):
+        if now_ms - self._call_sent_ms >= (EAGER_MS if self._call_eager else CALL_AGAIN_MS):
             self._call_sent_ms = now_ms
             self._call_eager = False
             self._actions.append((CALL_ME_MAYBE,))
