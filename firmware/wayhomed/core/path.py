@@ -207,7 +207,7 @@ class Path:
 
     def __init__(self, random_bytes):
         self.state = PathState.RELAYED
-        self.best = None
+        self.best: tuple = None  # type: ignore[assignment]  # unless DIRECT
         self.since_ms = 0  # when state or best last changed
         self.asked = 0  # pings since the state last changed
         self.lost_ms = None  # when a direct path was lost that this traffic used before
@@ -462,7 +462,7 @@ class Path:
         if state == self.state:
             return
         if self.state == PathState.DIRECT:
-            self.best = None
+            self.best = None  # type: ignore[assignment]
             self.lost_ms = now_ms
         if state != PathState.PROBING:
             self.lost_ms = None
