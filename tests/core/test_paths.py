@@ -706,12 +706,40 @@ def test_of_two_nodes_with_one_disco_key_the_pings_node_key_decides():
     assert paths.held() == {THERE: peer.node.key, ELSEWHERE: copy.node.key}
 
 
-def test_of_two_nodes_with_one_disco_key_the_one_whose_ping_it_answers_goes_direct():
+def answer_all(paths, peer, now_ms):
+    """Have a peer answer all that comes to it, wherever it was sent and in whose name."""
+    for destination, message in pings(paths, peer):
+        pong = peer.seal(paths, disco.encode_pong(message.txid, ELSEWHERE[0], 1))
+        paths.udp_received(pong, destination, now_ms + 20)
+
+
+def test_of_two_nodes_with_one_disco_key_the_one_that_pings_goes_direct():
     peer = Peer(1, [THERE])
-    copy = Peer(2, [ELSEWHERE], disco_private=peer.private)
+    copy = Peer(2, [THERE], disco_private=peer.private)
     paths = board(copy, peer)
-    go_direct(paths, peer, 0)
-    assert paths.view(copy.node.key, 20).state == PathState.RELAYED
+    paths.packet_sent(peer.node.key, 0)
+    paths.packet_sent(copy.node.key, 0)
+    paths.udp_received(peer.ping(paths, 1), THERE, 500)
+    answer_all(paths, peer, 500)
+    assert paths.view(peer.node.key, 520).best == THERE
+    assert paths.view(copy.node.key, 520).state == PathState.PROBING
+
+
+def test_who_names_anothers_disco_key_and_address_as_its_own_gets_no_packets_sent_there():
+    victim = Peer(1)
+    liar = Peer(2, [THERE])
+    paths = board(victim, liar)
+    # heard from there, with a key of its own and a source that may be false
+    paths.udp_received(liar.ping(paths, 1), THERE, 0)
+    paths.take()
+    liar.node.disco_key = victim.node.disco_key
+    netmap(paths, 1, victim, liar)
+    for second in range(20):
+        paths.packet_sent(liar.node.key, second * 1_000)
+        paths.timer_fired(second * 1_000)
+        answer_all(paths, victim, second * 1_000)
+    assert paths.view(liar.node.key, 20_000).state == PathState.PROBING
+    assert "pong to no ping" in paths.refused
 
 
 def test_of_two_nodes_with_one_disco_key_each_calls_for_itself():

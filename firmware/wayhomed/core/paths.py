@@ -12,7 +12,8 @@ what is wrong with it is counted in `refused` and nothing else happens.
 Who is believed: a message must open with the disco key of a peer in the netmap. A ping must name the node key of an
 owner of that key; a CallMeMaybe and whatever else comes by a relay must come from an owner's node key. A pong must
 answer a ping of ours, from the very address that was pinged. Two nodes may have the same disco key in the netmap, one
-of them falsely: that is why the disco key alone names nobody.
+of them falsely: that is why the disco key alone names nobody. A pong names no node, so of two such nodes only one whose
+ping was heard can prove an address: the owner of the key puts nobody else's node key into its pings.
 
 Source: disco.md sections 1, 2 and 4; wireguard.md section 3.1 (polls, roaming, diverted addresses).
 """
@@ -165,6 +166,8 @@ class Paths:
             peer.disco_key = keys.ZERO
             return
         has_restarted = peer.last_key not in (keys.ZERO, node.disco_key)
+        if has_restarted:
+            self._unhear_all(peer)  # who was heard is the owner of the former key
         peer.disco_key = peer.last_key = node.disco_key
         if has_restarted and peer.has_spoken:
             self._path_of(peer, now_ms).disco_key_changed(now_ms)
@@ -286,8 +289,11 @@ class Paths:
     def _udp_pong(self, sender: bytes, pong, source: tuple, now_ms: int) -> None:
         if self._user_pong(self._owners[sender], pong.txid, source, 0, now_ms):
             return
-        for peer in self._owners[sender]:
-            if peer.path is not None and peer.path.pong_received(pong.txid, source, now_ms) is not None:
+        owners = self._owners[sender]
+        for peer in owners:
+            if peer.path is None or (len(owners) > 1 and not peer.heard):
+                continue
+            if peer.path.pong_received(pong.txid, source, now_ms) is not None:
                 self._hear(peer, source, now_ms)
                 self._settle(peer, now_ms)
                 return
@@ -512,8 +518,7 @@ class Paths:
 
     def _drop_path(self, peer, now_ms: int) -> None:
         """Forget all about the way to a peer that takes no part any more."""
-        for endpoint in list(peer.heard):
-            self._unhear(peer, endpoint)
+        self._unhear_all(peer)
         if peer.path is None:
             return
         peer.path, peer.told = None, None
@@ -592,6 +597,10 @@ class Paths:
         for key in list(self._claims[source]):
             if now_ms - self._peers[key].heard[source] >= _HEARD_MS:
                 self._unhear(self._peers[key], source)
+
+    def _unhear_all(self, peer) -> None:
+        for source in list(peer.heard):
+            self._unhear(peer, source)
 
     def _unhear(self, peer, source: tuple) -> None:
         del peer.heard[source]
