@@ -88,6 +88,15 @@ class DirectHome(Home):
         with self.traveller.inside():
             self.traveller_plane.hold({BOARD_AT[family]: self.board_public for family in families})
 
+    async def held(self) -> int:
+        """Return how many datagrams were diverted and brought to the board's WireGuard by us."""
+        with self.board.inside():
+            return (await self.board_plane.status())["relayed"]["held"]
+
+    async def endpoint(self) -> tuple | None:
+        """Return where the board's WireGuard sends to, None for the relay."""
+        return (await self.board_plane.traffic())[self.traveller_public][2]
+
     def move_uplink(self) -> None:
         """Have the board's default routes go by its other uplink."""
         self.board.ip("route", "replace", "default", "via", "100.65.8.1")
@@ -157,6 +166,16 @@ async def until(condition, describe=lambda: "it never came true", seconds: float
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(describe()) from None
+
+
+async def until_answer(ask, condition, seconds: float = 15) -> None:
+    """Ask again and again until the answer is as it should be."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not condition(seen := await ask()):
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"it never came true; the last answer was {seen!r}") from None
 
 
 def packets_of(sniffer: socket.socket) -> list:

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from linux.direct_network import BOARD_AT, BOARD_MOVED, PORT, TRAVELLER_AT, DirectHome, Echo, until
+from linux.direct_network import BOARD_AT, BOARD_MOVED, PORT, TRAVELLER_AT, DirectHome, Echo, until, until_answer
 from linux.home_network import LAN, NAS, TRAVELLER, Listener, allow, call, home_network
 from linux.test_dataplane_lab_cpython import kill_a_daemon
 from wayhomed.linux.errors import DataPlaneError
@@ -21,11 +21,6 @@ FIREWALL = (
     'add rule inet firewall in iifname { "lo", "%s" } accept; add rule inet firewall in icmpv6 type 135-136 accept; '
     "add rule inet firewall in %s accept"
 )
-
-
-async def held(home) -> int:
-    with home.board.inside():
-        return (await home.board_plane.status())["relayed"]["held"]
 
 
 def held_sets(home) -> str:
@@ -45,8 +40,7 @@ async def test_held_packets_pass_a_firewall_that_lets_in_what_wireguard_may_have
         home.traveller_holds(family)
         home.by_both = BOARD_AT[family]
         await echo.all_return(50)
-        while await held(home) < 50:
-            await asyncio.sleep(0.01)
+        await until_answer(home.held, lambda count: count >= 50)
 
 
 async def test_a_router_diverts_only_what_is_for_itself(tmp_path):
@@ -75,7 +69,7 @@ async def test_a_router_diverts_only_what_is_for_itself(tmp_path):
         await until(lambda: sent_from(witness, "100.64.8.2"))
         home.traveller_plane.shared_port.send((ip_from_text("100.64.8.2"), PORT), DATA + b"answer")
         assert await received(mine) == (DATA + b"answer", ("198.51.100.20", PORT))
-        assert await held(home) == 0
+        assert await home.held() == 0
 
 
 def sent_from(sniffer, source: str) -> bool:
@@ -99,9 +93,8 @@ async def test_disco_from_a_held_endpoint_still_arrives_and_only_wireguards_kind
             home.traveller_plane.shared_port.send(BOARD_AT[family], datagram)
         async with asyncio.timeout(10):
             assert await home.board_plane.shared_port.receive() == (TRAVELLER_AT[family], DISCO)
-        while await held(home) == 0:
-            await asyncio.sleep(0.01)
-        assert await held(home) == 1
+        await until_answer(home.held, lambda count: count > 0)
+        assert await home.held() == 1
 
 
 @FAMILIES
@@ -112,14 +105,14 @@ async def test_what_is_let_go_reaches_wireguard_itself(tmp_path, family):
         home.by_both = BOARD_AT[family]
         home.board_holds(family)
         await echo.all_return(20)
-        assert (await home.board_plane.traffic())[home.traveller_public][2] is None
+        assert await home.endpoint() is None
         home.board_holds()
         home.traveller_holds()
         home.by_both = None
         await home.traveller_path(BOARD_AT[family])
         numbers = await echo.send(20)
         await until(lambda: numbers <= echo.answered)
-        assert (await home.board_plane.traffic())[home.traveller_public][2] == TRAVELLER_AT[family]
+        assert await home.endpoint() == TRAVELLER_AT[family]
 
 
 async def test_held_endpoints_are_changed_one_by_one_and_outlive_new_rules(tmp_path):
@@ -201,7 +194,7 @@ async def test_a_new_plan_leaves_direct_endpoints_alone(tmp_path):
             await home.apply_board([allow(BOARD_MOVED[4], ip_text(ip_from_text("100.64.0.1")))], peers=peers)
             await echo.all_return(5)
         assert home.relayed == before
-        assert (await home.board_plane.traffic())[home.traveller_public][2] == TRAVELLER_AT[6]
+        assert await home.endpoint() == TRAVELLER_AT[6]
         # a peer that is no longer there comes back by the relay
         wanted = home.board_plan([])
         kept, wanted.peers = wanted.peers, {}
@@ -209,7 +202,7 @@ async def test_a_new_plan_leaves_direct_endpoints_alone(tmp_path):
             await home.board_plane.apply(wanted)
             wanted.peers = kept
             await home.board_plane.apply(wanted)
-        assert (await home.board_plane.traffic())[home.traveller_public][2] is None
+        assert await home.endpoint() is None
 
 
 async def test_a_way_that_is_set_before_its_peer_is_there_is_taken_with_it(tmp_path):
@@ -230,15 +223,9 @@ async def test_traffic_is_counted_for_each_peer_and_says_where_wireguard_sends_t
         assert sent > 4000 < got and endpoint is None and handshake_s > 0
         await home.traveller_path(BOARD_AT[4])
         await echo.all_return(1)
-        await until_async(home, lambda seen: seen[2] == TRAVELLER_AT[4])  # it roamed, as WireGuard does
+        await until_answer(home.endpoint, lambda endpoint: endpoint == TRAVELLER_AT[4])  # roamed, as WireGuard does
         peer = (await home.board_plane.status())["peers"][home.traveller_public]
         assert peer["endpoint"] == "198.51.100.20:41641" and not peer["relayed"]
-
-
-async def until_async(home, condition) -> None:
-    async with asyncio.timeout(10):
-        while not condition((await home.board_plane.traffic())[home.traveller_public]):
-            await asyncio.sleep(0.02)
 
 
 async def test_changes_that_come_at_once_do_not_undo_each_other(tmp_path):

@@ -5,6 +5,7 @@ from wayhomed.linux.shared_port import checksum, encode_ip4, encode_udp, shared_
 from wayhomed.wire.address import ip_from_text as ip
 
 PORT = 41641
+TUNNEL = 7
 HERE, THERE = ip("192.0.2.1"), ip("198.51.100.9")
 DISCO = b"TS\xf0\x9f\x92\xac" + bytes(56)
 STUN = b"\x01\x01\x00\x00\x21\x12\xa4\x42" + bytes(12)
@@ -26,11 +27,11 @@ def packet4(payload, options=0, fragment=0):
 
 
 def accepted4(packet):
-    return bpf.accepts(shared_filter(PORT, True), packet)
+    return bpf.accepts(shared_filter(PORT, True, TUNNEL), packet)
 
 
 def accepted6(payload):
-    return bpf.accepts(shared_filter(PORT, False), payload)
+    return bpf.accepts(shared_filter(PORT, False, TUNNEL), payload)
 
 
 def accepted(datagram, port=PORT):
@@ -41,13 +42,22 @@ def accepted(datagram, port=PORT):
 
 
 def test_the_programs_end_where_they_should():
-    bpf.check(shared_filter(PORT, True))
-    bpf.check(shared_filter(PORT, False))
+    bpf.check(shared_filter(PORT, True, TUNNEL))
+    bpf.check(shared_filter(PORT, False, TUNNEL))
 
 
 def test_disco_and_stun_pass():
     for datagram in (DISCO, DISCO + bytes(1400), STUN, STUN + bytes(80)):
         assert accepted(datagram)
+
+
+def test_what_comes_out_of_the_tunnel_does_not_pass():
+    for datagram in (DISCO, STUN):
+        for interface in (1, 6, 8):
+            assert bpf.accepts(shared_filter(PORT, True, TUNNEL), packet4(udp(datagram)), interface)
+            assert bpf.accepts(shared_filter(PORT, False, TUNNEL), udp(datagram), interface)
+        assert not bpf.accepts(shared_filter(PORT, True, TUNNEL), packet4(udp(datagram)), TUNNEL)
+        assert not bpf.accepts(shared_filter(PORT, False, TUNNEL), udp(datagram), TUNNEL)
 
 
 def test_every_other_port_is_somebody_elses():

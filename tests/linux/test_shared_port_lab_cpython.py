@@ -63,7 +63,7 @@ class Ends:
         with self.near.inside():
             self.kernel = netlink.Netlink()
             self.sources = routes.SourceAddresses(self.kernel)
-            self.shared = SharedPort(PORT, routes.BYPASS_MARK, self.sources)
+            self.shared = SharedPort(PORT, routes.BYPASS_MARK, self.sources, 99)
 
     def _space(self, name):
         space = Namespace(name)
@@ -161,6 +161,20 @@ async def test_the_programs_judge_real_packets_as_they_should(ends):
 
 
 @pytest.mark.lab
+async def test_what_comes_out_of_the_tunnel_is_not_heard(ends):
+    ends.shared.close()
+    with ends.near.inside():
+        ends.shared = SharedPort(PORT, routes.BYPASS_MARK, ends.sources, socket.if_nametoindex("eth0"))
+        inside = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for size, here in ((4, "192.0.2.1"), (16, "2001:db8::1")):
+        ends.others[size].sendto(DISCO, (here, PORT))
+        await received(ends.holders[size])
+    inside.sendto(LAST, ("127.0.0.1", PORT))
+    assert await ends.received_until_last() == []
+    inside.close()
+
+
+@pytest.mark.lab
 @pytest.mark.parametrize("size", [4, 16])
 async def test_what_is_sent_bears_the_port_and_a_checksum_that_the_kernel_and_scapy_accept(ends, size):
     here, there = ("192.0.2.1", "192.0.2.2") if size == 4 else ("2001:db8::1", "2001:db8::2")
@@ -218,7 +232,7 @@ async def test_a_machine_without_ipv6_has_ipv4(ends, monkeypatch):
     monkeypatch.setattr(packets, "raw_socket6", without)
     ends.shared.close()
     with ends.near.inside():
-        ends.shared = SharedPort(PORT, routes.BYPASS_MARK, ends.sources)
+        ends.shared = SharedPort(PORT, routes.BYPASS_MARK, ends.sources, 99)
     ends.shared.send((ip_from_text("192.0.2.2"), 3478), DISCO)
     assert (await received(ends.others[4]))[1] == ("192.0.2.1", PORT)
     ends.others[4].sendto(LAST, ("192.0.2.1", PORT))
@@ -252,7 +266,7 @@ sys.path.insert(0, sys.argv[1])
 from wayhomed.linux import netlink, routes
 from wayhomed.linux.shared_port import SharedPort
 async def main():
-    shared = SharedPort(41641, routes.BYPASS_MARK, routes.SourceAddresses(netlink.Netlink()))
+    shared = SharedPort(41641, routes.BYPASS_MARK, routes.SourceAddresses(netlink.Netlink()), 99)
     print("up")
     for _ in range(4):
         source, datagram = await shared.receive()

@@ -21,15 +21,18 @@ from linux.direct_network import (
     kind_of,
     packets_of,
     until,
+    until_answer,
 )
 from linux.home_network import TRAVELLER, home_network
 from wayhomed.linux import dataplane
 from wayhomed.linux.proxy import FIRST_PROXY_PORT
+from wayhomed.linux.wireguard import UserspaceWireGuard
 from wayhomed.wire.address import ip_from_text, ip_text
 
 pytestmark = pytest.mark.lab
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 DISCO = b"TS\xf0\x9f\x92\xac" + bytes(80)
+DATA = b"\x04\0\0\0" + bytes(44)
 STUN_REQUEST = b"\x00\x01\x00\x00\x21\x12\xa4\x42" + bytes(12)
 RETRY_S = 5  # after which WireGuard sends a lost initiation again, whatever packets there are for the peer
 
@@ -59,22 +62,15 @@ async def test_a_path_that_is_dead_in_one_direction_only_needs_the_hold(tmp_path
         before = dropped()
         await echo.all_return(100)
         assert dropped() == before
-        assert await held(home) > 0
+        assert await home.held() > 0
 
         # The same for a peer that sends each of its packets by both ways.
         home.traveller_holds(family)
         await home.traveller_path(None)
         home.by_both = BOARD_AT[family]
-        before = await held(home)
+        before = await home.held()
         await echo.all_return(100)
-        while await held(home) < before + 100:  # some of the copies are still on their way
-            await asyncio.sleep(0.01)
-
-
-async def held(home) -> int:
-    """Return how many datagrams were diverted and brought to WireGuard by us."""
-    with home.board.inside():
-        return (await home.board_plane.status())["relayed"]["held"]
+        await until_answer(home.held, lambda count: count >= before + 100)  # some copies are still on their way
 
 
 async def test_an_initiation_lost_on_a_dead_path_is_not_waited_for(tmp_path):
@@ -186,13 +182,34 @@ async def test_an_injected_packet_does_not_steal_the_way_back_of_a_direct_peer(t
         await echo.all_return(200)
         assert home.relayed >= before + 200  # they did come by the relay
         # it is direct again, with no more packets to remind of it
-        while (await home.board_plane.traffic())[home.traveller_public][2] != TRAVELLER_AT[4]:
-            await asyncio.sleep(0.05)
+        await until_answer(home.endpoint, lambda endpoint: endpoint == TRAVELLER_AT[4])
         home.traveller_holds()
         await home.traveller_path(BOARD_AT[4])
         before = home.relayed
         await echo.all_return(50)
         assert home.relayed == before
+
+
+@FAMILIES
+async def test_a_wireguard_that_takes_a_fake_source_is_given_the_peers_endpoint(tmp_path, monkeypatch, family):
+    monkeypatch.setattr(UserspaceWireGuard, "takes_fake_source", True)  # as the kernel's is; it need not answer here
+    async with home_network(tmp_path, DirectHome) as home:
+        on_lo = home.board.sniffer("lo")
+        await home.board_path(TRAVELLER_AT[family])
+        with home.board.inside():
+            assert home.board_plane.inject(home.traveller_public, DATA)
+        await until(lambda: [packet for packet in packets_of(on_lo) if is_fake(packet, family)])
+        # where no way leads to the endpoint, the relay's loopback address is better than nothing
+        home.board.run("ip", f"-{family}", "route", "del", "default")
+        await home.board_plane.uplink_changed()
+        with home.board.inside():
+            assert home.board_plane.inject(home.traveller_public, DATA)
+
+
+def is_fake(packet, family: int) -> bool:
+    here = "127.0.0.1" if family == 4 else ip_text(BOARD_AT[6][0])
+    source = packet.src, packet[UDP].sport
+    return source == (ip_text(TRAVELLER_AT[family][0]), PORT) and (packet.dst, packet[UDP].dport) == (here, PORT)
 
 
 @pytest.mark.parametrize("direct", [False, True])

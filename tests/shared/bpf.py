@@ -4,8 +4,11 @@ Source: <linux/filter.h>, "BSD Packet Filter" (McCanne, Jacobson, 1992).
 """
 
 
-def accepts(program, packet):
-    """Run a program on a packet: whether it lets it through. A load from beyond the end rejects."""
+def accepts(program, packet, interface=0):
+    """Run a program on a packet that came by this interface: whether it lets it through.
+
+    A load from beyond the end rejects.
+    """
     loaded = index = at = 0
     while True:
         assert at < len(program), "the program runs out of its end"
@@ -21,6 +24,8 @@ def accepts(program, packet):
             loaded &= k
         elif code == 0x01:  # ldx #k
             index = k
+        elif (code, k) == (0x20, 0xFFFFF008):  # ld the interface
+            loaded = interface
         else:
             # ld, ldh, ldb at k, then at x + k; ldx 4 * ([k] & 15)
             size = {0x20: 4, 0x28: 2, 0x30: 1, 0x40: 4, 0x48: 2, 0x50: 1, 0xB1: 1}[code]

@@ -114,12 +114,12 @@ class DataPlane:
             self._proxy = Proxy(self._settings.port, self._sources)
             self._held_port = HeldPort((self._settings.port, self._proxy.port))
             self._load_ruleset(planning.Firewall())
-            self.shared_port = SharedPort(self._settings.port, routes.BYPASS_MARK, self._sources)
             self._wireguard = UserspaceWireGuard(self._settings.wireguard_go)
             await self._wireguard.start(self._settings.interface)
             await self._wireguard.set_device(private_key, self._settings.port, routes.BYPASS_MARK)
             self._sysctls.mark_replies()
             self._index = link.find(self._kernel, self._settings.interface).index
+            self.shared_port = SharedPort(self._settings.port, routes.BYPASS_MARK, self._sources, self._index)
             link.bring_up(self._kernel, self._index, MTU_BYTES)
             routes.add_policy_rules(self._kernel)
         except (OSError, DataPlaneError) as error:

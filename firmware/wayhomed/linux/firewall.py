@@ -97,7 +97,7 @@ def ruleset(interface: str, firewall, ports: tuple = ()) -> str:
     _add_filters(lines, tunnel, elsewhere, firewall)
     _add_translation(lines, tunnel, firewall)
     if ports:
-        _add_hold(lines, ports[0], ports[1])
+        _add_hold(lines, elsewhere, ports[0], ports[1])
     return "\n".join(lines) + "\n"
 
 
@@ -296,7 +296,7 @@ def _add_translation(lines: list, tunnel: str, firewall) -> None:
         )
 
 
-def _add_hold(lines: list, wireguard_port: int, held_port: int) -> None:
+def _add_hold(lines: list, elsewhere: str, wireguard_port: int, held_port: int) -> None:
     """Turn WireGuard's four kinds of packet away from it where they come from a held endpoint.
 
     In input and after all filters, not in prerouting: what is only forwarded is never touched, translations are
@@ -307,9 +307,9 @@ def _add_hold(lines: list, wireguard_port: int, held_port: int) -> None:
         _rule(
             lines,
             "hold",
-            'iifname != "lo" udp dport %d %s saddr . udp sport @held%s '
+            "iifname != %s udp dport %d %s saddr . udp sport @held%s "
             "@th,64,32 { 0x01000000, 0x02000000, 0x03000000, 0x04000000 } udp dport set %d"
-            % (wireguard_port, family, digit, held_port),
+            % (elsewhere, wireguard_port, family, digit, held_port),
         )
 
 

@@ -26,6 +26,7 @@ _DISCO_BYTES = const(62)
 _STUN_COOKIE = const(0x2112A442)
 _STUN_BYTES = const(20)
 _MORE_OR_LATER_FRAGMENT = const(0x3FFF)
+_ARRIVED_BY = 0xFFFFF008  # where a BPF program reads the interface's index: SKF_AD_OFF + SKF_AD_IFINDEX
 # Chosen by us
 MAX_DATAGRAM_BYTES = const(2048)  # a disco ping that probes the path's MTU is 1,500 at most
 _RECEIVE_BUFFER_BYTES = const(1_048_576)
@@ -35,10 +36,11 @@ _EAFNOSUPPORT = const(97)
 _IP_HEADER = ">BBHHHBBH4s4s"
 
 
-def shared_filter(port: int, with_ip_header: bool) -> list:
+def shared_filter(port: int, with_ip_header: bool, tunnel_index: int) -> list:
     """Return the BPF program that accepts disco and STUN answers to this UDP port alone.
 
     with_ip_header: what it sees begins with an IPv4 header (whose length it reads), otherwise with the UDP header.
+    tunnel_index: the interface whose packets never pass: what comes through the mesh says nothing about the ways to it.
     A load from beyond the packet's end rejects it: that is how lengths are checked.
     """
     match = [
@@ -59,13 +61,15 @@ def shared_filter(port: int, with_ip_header: bool) -> list:
         (0x06, 0, 0, 0xFFFFFFFF),  # accept
         (0x06, 0, 0, 0),  # reject
     ]
-    if not with_ip_header:
-        return [(0x01, 0, 0, 0)] + match  # ldx 0
-    return [
-        (0x28, 0, 0, 6),  # ldh [6], flags and fragment offset
-        (0x45, len(match), 0, _MORE_OR_LATER_FRAGMENT),  # the last instruction of all
-        (0xB1, 0, 0, 0),  # ldx the IP header's length
-    ] + match
+    if with_ip_header:
+        match = [
+            (0x28, 0, 0, 6),  # ldh [6], flags and fragment offset
+            (0x45, len(match), 0, _MORE_OR_LATER_FRAGMENT),  # to the last instruction of all
+            (0xB1, 0, 0, 0),  # ldx the IP header's length
+        ] + match
+    else:
+        match = [(0x01, 0, 0, 0)] + match  # ldx 0
+    return [(0x20, 0, 0, _ARRIVED_BY), (0x15, len(match) - 1, 0, tunnel_index)] + match
 
 
 def checksum(data: bytes) -> int:
@@ -95,9 +99,13 @@ def encode_ip4(source: bytes, target: bytes, payload: bytes) -> bytes:
 class SharedPort:
     """The open sockets. Every packet that is sent bears the mark. received: count of datagrams since the start."""
 
-    def __init__(self, port: int, mark: int, sources):
-        """Open the sockets. sources: routes.SourceAddresses. Raises OSError without CAP_NET_RAW and CAP_NET_ADMIN."""
+    def __init__(self, port: int, mark: int, sources, tunnel_index: int):
+        """Open the sockets. sources: routes.SourceAddresses; tunnel_index: the tunnel's interface.
+
+        Raises OSError without CAP_NET_RAW and CAP_NET_ADMIN.
+        """
         self.port = port
+        self._tunnel_index = tunnel_index
         self.received = 0
         self._sources = sources
         self._turn = 0
@@ -117,7 +125,7 @@ class SharedPort:
             self._sockets.append(self._raw6)
 
     def _prepare(self, raw, mark: int, with_ip_header: bool) -> None:
-        packets.attach_filter(raw, shared_filter(self.port, with_ip_header))
+        packets.attach_filter(raw, shared_filter(self.port, with_ip_header, self._tunnel_index))
         packets.set_mark(raw, mark)
         packets.set_receive_buffer(raw, _RECEIVE_BUFFER_BYTES)
         while True:  # throw away what came before the filter
