@@ -1,5 +1,6 @@
 """Telling the story: on a terminal with a living picture and time to read, in a pipe as plain text at once."""
 
+import io
 import queue
 import sys
 import threading
@@ -46,6 +47,9 @@ _LOOK_S, _WORD_S, _LONGEST_S = 0.8, 0.09, 3.5
 
 def console() -> Console:
     """Return the console that the demo writes to; one that is no terminal gets 80 columns and no colours."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # a terminal of another encoding shows a ? and not a traceback
+        sys.stdout.reconfigure(errors="replace")
     found = Console(highlight=False, theme=THEME)
     if not found.is_terminal and found.width < 80:
         found.width = 80
