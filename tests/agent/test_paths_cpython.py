@@ -480,6 +480,18 @@ async def test_we_are_measured_again_while_there_is_traffic_and_not_without(tmp_
         assert stun_requests(w) == asked + 2
 
 
+async def test_we_are_measured_again_when_the_relays_link_broke(tmp_path):
+    # a router that got another address breaks the link, and we look different from outside
+    async with behind_a_nat(tmp_path) as w:
+        asked = stun_requests(w)
+        w.seen_at.append((bytes((203, 0, 113, 99)), 20_001))
+        await w.relay.stop()
+        await until(lambda: not w.board.is_up())
+        assert stun_requests(w) == asked
+        await w.relay.start()
+        await until(lambda: "203.0.113.99:20001" in w.coordinator.updates[-1]["Endpoints"])
+
+
 async def test_a_measurement_can_not_be_made_while_the_tunnel_is_down(tmp_path):
     async with behind_a_nat(tmp_path) as w:
         w.board.change_prefs({"WantRunning": False})

@@ -192,6 +192,9 @@ class Board:
     def relays_changed(self) -> None:
         self._tell()
 
+    def relay_is_back(self) -> None:
+        self.paths.relay_is_back()
+
     def home_changed(self) -> None:
         self.session.settings_changed()
         self._tell()

@@ -141,6 +141,10 @@ class PathKeeper:
         """There is a new relay map: other servers to ask."""
         self._measure(True)
 
+    def relay_is_back(self) -> None:
+        """A link to a relay broke and stands again: maybe because a router has another address now, and so have we."""
+        self._measure(False)
+
     def relay_received(self, node_key: bytes, packet: bytes, region_id: int) -> None:
         """Take a disco packet that a relay brought from a peer."""
         self._core.relay_received(node_key, packet, region_id, monotonic_ms())

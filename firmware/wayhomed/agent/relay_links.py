@@ -30,7 +30,7 @@ _MAX_INITIATIONS = const(512)
 
 class RelayLinks:
     """All links. `board` gives node_private() and log, and is told packet_received(node key, packet, region id),
-    relays_changed() when a link came or went, and home_changed().
+    relays_changed() when a link came or went, relay_is_back() when one that broke stands again, and home_changed().
     """
 
     def __init__(self, board, mark: int, allow_insecure: bool, plain_http: bool):
@@ -47,6 +47,7 @@ class RelayLinks:
         # that went into a dying link WireGuard sends a new one only after 5 s; we send it again when the link is back.
         self._initiations: dict = {}
         self._heard_ms: dict = {}  # region id -> when its relay last said anything
+        self._broken: set = set()  # region ids whose link stood, and broke
         self._changed = asyncio.Event()
         self._probe_due = asyncio.Event()
         self.errors: dict = {}  # region id -> why its link is down
@@ -154,6 +155,8 @@ class RelayLinks:
                 if text != self.errors.get(region_id):
                     self._log.warning("relay %s: %s" % (relays.region_code(region_id), text))
                 self.errors[region_id] = text
+            if relays.is_up(region_id):
+                self._broken.add(region_id)
             relays.link_lost(region_id, monotonic_ms(), random_bytes(1)[0])
             self._board.relays_changed()
             await sleep_ms(relays.wait_before_retry(region_id, monotonic_ms()))
@@ -255,6 +258,9 @@ class RelayLinks:
             if now_ms - queued_ms < _STALE_MS and frame not in first:
                 queue.put((frame, queued_ms))
         self._board.relays_changed()
+        if region_id in self._broken:
+            self._broken.discard(region_id)
+            self._board.relay_is_back()
         self._heard_ms[region_id] = now_ms
         await run_all(
             self._read(stream, decoder, frames, region_id, queue),
