@@ -205,11 +205,12 @@ class Host:
         self._load_rules(nat.forget_text(settings.kind if settings is not None else None))
         self.run(["conntrack", "-F"])
 
-    def change_address(self, interface: str, address: str) -> None:
+    def change_address(self, interface: str, address: str, *, keep_flows: bool = False) -> None:
         """Give an interface another address of its LAN instead of its first one of that family, as a provider does.
 
-        The host's routes stay, and its neighbours' lead to where it is now; a NAT on it forgets its mappings. Raises
-        PlanError if the LAN has no such address.
+        The host's routes stay, and its neighbours' lead to where it is now. A NAT on it forgets its mappings, or with
+        keep_flows only those that the kernel itself drops with the address. Raises PlanError if the LAN has no such
+        address.
         """
         before = self.lab.plan
         changed = plan.with_address(before, self.name, interface, address)
@@ -218,7 +219,7 @@ class Host:
             text = layout.reroute_script(before, changed, neighbour) if neighbour != self.name else ""
             if text:
                 self.lab.host(neighbour).run(["sh", "-eu", "-c", text])
-        if before.host(self.name).nat is not None:
+        if before.host(self.name).nat is not None and not keep_flows:
             self.forget_mappings()
         self.lab.plan_has_changed(changed)
 
