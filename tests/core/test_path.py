@@ -684,6 +684,27 @@ def test_a_called_path_calls_back_when_it_has_something_to_send():
     scene.now += 10
     assert scene.send() == [(CALL_ME_MAYBE,)]
     assert scene.send() == []
+    scene.pong(WAN)
+    scene.answering[WAN] = 20
+    assert (CALL_ME_MAYBE,) not in scene.keep_busy(2 * CALLED_MS)
+
+
+def test_a_direct_path_calls_back_too_when_it_has_something_to_send():
+    scene = Scene(WAN)
+    scene.call(WAN)
+    scene.pong(WAN)
+    scene.now += HEARTBEAT_MS
+    assert (CALL_ME_MAYBE,) in scene.send()
+
+
+def test_a_call_of_long_ago_is_not_answered():
+    scene = Scene(WAN)
+    scene.answering[WAN] = 20
+    scene.call(WAN)
+    scene.wait(CALLED_MS)
+    assert scene.path.state == PathState.RELAYED
+    assert scene.send() == [(USE_DIRECT, WAN)]
+    assert scene.wait(100) == []
 
 
 def test_an_empty_call_pings_what_is_known():
@@ -1181,12 +1202,16 @@ def test_a_peer_that_is_gone_is_relayed_and_sent_nothing():
     assert scene.send() == [] and scene.call(WAN) == [] and scene.ping(WAN) == [] and not scene.answered
     assert scene.path.next_timer_ms() is None and scene.path.state == PathState.RELAYED
     assert not scene.path.is_active(scene.now)
+    scene.now += DISCOVERY_MS
+    assert scene.send() == [] and scene.call(WAN) == [] and scene.send() == []
     scene.path.roamed(WAN, scene.now)
     assert scene.act() == [(USE_RELAY, False)] and scene.path.held() == set()
 
 
 def test_a_peer_that_got_its_disco_key_back_begins_anew():
     scene = direct(WAN)
+    scene.now += ACTIVE_MS
+    scene.call(WAN)
     scene.path.gone(scene.now)
     scene.path.disco_key_changed(scene.now)
     assert not scene.path.is_active(scene.now) and scene.path.state == PathState.RELAYED

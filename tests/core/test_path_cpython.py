@@ -162,7 +162,22 @@ class AnyLife(RuleBasedStateMachine):
     @rule(step=steps, data=st.data())
     @precondition(lambda self: self.under_way)
     def pong_received(self, step, data):
-        txid = data.draw(st.sampled_from(list(self.under_way)[-40:]))
+        self.pong(data.draw(st.sampled_from(list(self.under_way)[-40:])), step)
+
+    @rule(step=st.integers(0, 30), data=st.data())
+    @precondition(lambda self: self.waiting())
+    def pong_received_soon(self, step, data):
+        self.pong(data.draw(st.sampled_from(self.waiting())), step)
+
+    def waiting(self):
+        """Return the txids that may still be answered."""
+        return [
+            txid
+            for txid, (_, sent) in list(self.under_way.items())[-MAX_PINGS:]
+            if self.now - sent < 2_000 and txid not in self.answered
+        ]
+
+    def pong(self, txid, step):
         endpoint, sent = self.under_way[txid]
         reading = self.tick(step)
         latency = self.path.pong_received(txid, endpoint, reading)
@@ -173,11 +188,6 @@ class AnyLife(RuleBasedStateMachine):
             self.proven[endpoint] = self.now
             self.heard.add(endpoint)
         self.check_actions()
-
-    @rule(step=st.integers(0, 30), data=st.data())
-    @precondition(lambda self: self.under_way)
-    def quick_pong_received(self, step, data):
-        self.pong_received(step, data)
 
     @rule(step=steps, source=endpoints, data=st.data())
     @precondition(lambda self: self.under_way)

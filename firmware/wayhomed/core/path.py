@@ -555,7 +555,7 @@ class Path:
         if not self._owes_call or not self._has_traffic(now_ms):
             return
         self._owes_call = False
-        if self._called_ms is not None and now_ms - self._called_ms < CALLED_MS:
+        if now_ms - self._called_ms < CALLED_MS:
             self._call(now_ms)
 
     def _has_traffic(self, now_ms: int) -> bool:
