@@ -222,7 +222,7 @@ class Path:
         self._actions = []
         self._held = set()
         self._traffic_ms = None
-        self._called_ms = None
+        self._called_ms = -CALLED_MS
         self._owes_call = False  # the peer called, and we had nothing to send yet
         self._asking_since_ms = None
         self._full_ping_ms = 0
@@ -412,7 +412,8 @@ class Path:
         self._forget_proofs()
         for candidate in self._candidates.values():
             candidate.heard = False
-        self._traffic_ms = self._called_ms = None
+        self._traffic_ms = None
+        self._called_ms = -CALLED_MS
         self._owes_call = False
         self._leave(PathInput.GONE, now_ms)
         self._step(PathInput.GONE, now_ms)
@@ -452,9 +453,7 @@ class Path:
         until_ms = 0
         if self._traffic_ms is not None:
             until_ms = self._traffic_ms + ACTIVE_MS
-        if self._called_ms is not None:
-            until_ms = max(until_ms, self._called_ms + CALLED_MS)
-        return until_ms
+        return max(until_ms, self._called_ms + CALLED_MS)
 
     def _step(self, path_input: int, now_ms: int) -> None:
         """Take the table's step, with what belongs to entering and leaving a state."""
