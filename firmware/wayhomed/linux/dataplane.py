@@ -99,7 +99,7 @@ class DataPlane:
         self._held_before: dict = {}  # what left it last: packets of these may still be on their way
         self._held_packets = 0
         self._one_change = asyncio.Lock()  # of WireGuard's peers
-        self._astray: set = set()  # direct peers that WireGuard may have taken for relayed ones
+        self._astray: set = set()  # peers whose endpoint WireGuard may have lost to a proxy
         self._some_astray = asyncio.Event()
 
     async def start(self, private_key: bytes) -> None:
@@ -314,6 +314,10 @@ class DataPlane:
     def _proxy_endpoint(self, key: bytes) -> tuple:
         return address_of(self._indices[key]), self._proxy.port
 
+    def _is_proxy_of(self, key: bytes, endpoint) -> bool:
+        """Tell whether WireGuard sends a peer's packets to its own proxy, or to none yet."""
+        return endpoint is None or key not in self._indices or endpoint == self._proxy_endpoint(key)
+
     async def _change_peers(self, steps: list) -> None:
         """Have WireGuard take these steps, which leave every peer's prefixes as they were."""
         known = self._peers_known
@@ -356,7 +360,7 @@ class DataPlane:
         self._some_astray.set()
 
     async def _mend(self) -> None:
-        """Set direct peers' endpoints again a little after WireGuard was handed packets as from the relay.
+        """Set endpoints again a little after WireGuard lost them, as to packets that it was handed as from the relay.
 
         Too early does no harm: what WireGuard then sends to the relay shows that it is astray, and it is set again.
         """
@@ -366,9 +370,10 @@ class DataPlane:
             async with self._one_change:
                 self._some_astray.clear()
                 keys, self._astray = self._astray, set()
-                await self._set_direct([key for key in keys if key in self._direct])
+                await self._set_again(keys)
 
-    async def _set_direct(self, keys) -> None:
+    async def _set_again(self, keys) -> None:
+        """Tell WireGuard the endpoints of these peers once more."""
         steps = []
         for key in keys:
             if key in self._peers:
@@ -379,12 +384,13 @@ class DataPlane:
         """Addresses or routes of this machine changed: WireGuard forgets which address it sent to each peer from."""
         async with self._one_change:
             self._sources.forget()
-            await self._set_direct(list(self._direct))
+            await self._set_again(list(self._direct))
 
     async def traffic(self) -> dict:
         """Return {public key: (bytes sent, bytes received, endpoint or None for the relay, handshake_s)}.
 
-        The endpoint is where WireGuard itself sends to now: an authenticated address of the peer, ours or not.
+        The endpoint is where WireGuard itself sends to now: an authenticated address of the peer, ours or not. Where it
+        is another peer's proxy, in whose name a lie had the peer's packets held, it is set back.
         handshake_s: when the last one was, in seconds since 1970, 0 for never.
         """
         device = await self._device()
@@ -392,7 +398,7 @@ class DataPlane:
         for key in device.peers:
             peer = device.peers[key]
             endpoint = None if _is_proxy(peer.endpoint) else peer.endpoint
-            if endpoint is None and key in self._direct:
+            if endpoint is None and (key in self._direct or not self._is_proxy_of(key, peer.endpoint)):
                 self._went_astray(key)
             found[key] = (peer.sent_bytes, peer.received_bytes, endpoint, peer.handshake_s)
         return found

@@ -301,8 +301,9 @@ def _add_hold(lines: list, elsewhere: str, wireguard_port: int, held_port: int) 
 
     In input and after all filters, not in prerouting: what is only forwarded is never touched, translations are
     undone already, and a firewall that lets in what belongs to a known connection does so. Which
-    socket gets a packet is looked up after.
+    socket gets a packet is looked up after. Nobody sends to the held port itself: no firewall was asked about it.
     """
+    _rule(lines, "hold", "udp dport %d drop" % held_port)
     for digit, family, _kind, _proto in _FAMILIES:
         _rule(
             lines,
