@@ -792,13 +792,28 @@ def test_an_address_is_learned_from_a_ping_and_pinged_back_while_active():
     assert scene.pong(WAN) == [(USE_DIRECT, WAN)]
 
 
-def test_a_ping_from_an_address_that_is_not_proven_is_answered_by_one_half_a_second_later():
+def test_the_peers_ping_shows_that_its_door_is_open_and_is_answered_by_one_at_once():
+    # the other's NAT dropped our ping, and opened when the peer, called by the relay, pinged us
+    scene = Scene(WAN)
+    assert (PING, WAN) in scene.send()
+    assert scene.ping(WAN) == [(PING, WAN)]
+    assert scene.pong(WAN) == [(USE_DIRECT, WAN)]
+
+
+def test_who_pings_on_without_answering_is_pinged_every_half_a_second():
     scene = Scene(WAN)
     scene.send()
-    assert (PING, WAN) not in scene.ping(WAN)
+    scene.ping(WAN)
+    assert scene.ping(WAN) == []
     scene.now += paths.PING_BACK_MS
-    assert (PING, WAN) in scene.ping(WAN)
-    assert (PING, WAN) not in scene.ping(WAN)
+    assert scene.ping(WAN) == [(PING, WAN)]
+    assert scene.ping(WAN) == []
+
+
+def test_a_ping_that_makes_an_address_known_is_answered_by_a_single_one():
+    scene = Scene()
+    scene.send()
+    assert scene.ping(WAN).count((PING, WAN)) == 1
 
 
 def test_pings_from_a_proven_address_are_answered_by_pings_at_most_every_3_s():

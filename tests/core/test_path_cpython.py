@@ -57,6 +57,7 @@ class AnyLife(RuleBasedStateMachine):
         self.proven = {}  # endpoint -> when last, of what still counts
         self.heard = set()
         self.last_ping = {}  # endpoint -> when
+        self.pinged_back = set()
         self.last_call = -(10**9)
         self.direct = None  # what WireGuard was told
         self.rate = []  # when pings were asked for
@@ -83,10 +84,14 @@ class AnyLife(RuleBasedStateMachine):
                 assert len(txid) == 12 and txid not in self.under_way
                 since = self.now - self.last_ping.get(endpoint, -(10**9))
                 if endpoint == self.pinged_from and since < (EAGER_MS if endpoint in self.eager else HEARTBEAT_MS):
-                    assert since >= PING_BACK_MS and not self.path.trusted(endpoint, self.now)
+                    # once at once for each ping of another kind, and then every half a second
+                    assert since >= PING_BACK_MS or endpoint not in self.pinged_back
+                    assert not self.path.trusted(endpoint, self.now)
                     self.eager.add(endpoint)
+                    self.pinged_back.add(endpoint)
                 else:
                     assert since >= EAGER_MS, "two pings within 2 s"
+                    self.pinged_back.discard(endpoint)
                 if since < DISCOVERY_MS and endpoint not in self.eager:
                     used = {self.direct, self.path.best, self.ping_back}
                     assert since >= HEARTBEAT_MS and endpoint in used, (since, endpoint)

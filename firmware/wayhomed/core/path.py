@@ -51,8 +51,9 @@ MAX_CANDIDATES = const(32)
 MAX_LEARNED = const(8)
 # A CallMeMaybe (or a new uplink) makes a candidate worth a ping before its 5 s are over, yet not before this.
 EAGER_MS = const(2_000)
-# A ping from an address that is not proven is answered with one of ours this soon after our last: the door that was
-# shut then has been opened by the peer's ping, or by the call that it answers. Each costs the peer a fresh sealed ping.
+# A ping from an address that is not proven is answered with one of ours: the door that was shut when we last pinged has
+# been opened by the peer's ping, or by the call that it answers. Once at once, and then this soon after our last. Each
+# costs the peer a fresh sealed ping.
 PING_BACK_MS = const(500)
 # Between calls that did not help. A stock client that was called pings all our addresses; it calls back only when it
 # has pinged none for 5 s, and looks for that every 3 s. Called every 5 s it never does, and we never learn where it is
@@ -180,6 +181,7 @@ class _Candidate:
         self.heard = False  # a sealed message of the peer came from here
         self.pinged_ms = -DISCOVERY_MS
         self.eager = False  # may be pinged again after EAGER_MS
+        self.pinged_back = False  # in answer to the peer's pings, since it was last pinged for any other reason
         self.latency_ms = 0  # of the last pong
         self.trust_until_ms = 0
 
@@ -344,8 +346,11 @@ class Path:
         if len(self._seen) > MAX_SEEN_TXIDS:
             self._seen.pop(0)
         self._learn(source, now_ms)
+        candidate = self._candidates.get(source)
+        pinged_ms = 0 if candidate is None else candidate.pinged_ms
         self._settle(now_ms)
-        self._ping_back(source, HEARTBEAT_MS if self.trusted(source, now_ms) else PING_BACK_MS, now_ms)
+        if candidate is not None and candidate.pinged_ms == pinged_ms:
+            self._ping_back(source, candidate, now_ms)
         return True
 
     def pong_received(self, txid: bytes, source: tuple, now_ms: int) -> int | None:
@@ -388,7 +393,7 @@ class Path:
             self._actions.append((USE_DIRECT, self.best))
         else:
             self._actions.append((USE_RELAY, False))
-        self._ping_back(endpoint, HEARTBEAT_MS, now_ms)
+        self._ping_again(endpoint, HEARTBEAT_MS, now_ms)
 
     def uplink_changed(self, now_ms: int) -> None:
         """Forget what was proven: our own link, route or address changed."""
@@ -571,7 +576,15 @@ class Path:
             self._call_eager = False
             self._actions.append((CALL_ME_MAYBE,))
 
-    def _ping_back(self, endpoint: tuple, after_ms: int, now_ms: int) -> None:
+    def _ping_back(self, endpoint: tuple, candidate, now_ms: int) -> None:
+        """Ping an address from which the peer pinged us."""
+        if now_ms < candidate.trust_until_ms:
+            self._ping_again(endpoint, HEARTBEAT_MS, now_ms)
+        else:
+            self._ping_again(endpoint, PING_BACK_MS if candidate.pinged_back else 0, now_ms)
+            candidate.pinged_back = True
+
+    def _ping_again(self, endpoint: tuple, after_ms: int, now_ms: int) -> None:
         """Ping an address the peer uses, if we last did so long ago: it is trusted before WireGuard roams there."""
         candidate = self._candidates.get(endpoint)
         if self.state == PathState.RELAYED or candidate is None:
@@ -591,7 +604,7 @@ class Path:
         txid = self._random_bytes(TXID_BYTES)
         self._sent[txid] = _Sent(endpoint, kind, now_ms)
         candidate.pinged_ms = now_ms
-        candidate.eager = False
+        candidate.eager = candidate.pinged_back = False
         self.asked += 1
         if self._asking_since_ms is None:
             self._asking_since_ms = now_ms
