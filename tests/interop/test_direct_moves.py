@@ -34,8 +34,8 @@ def moves(film: Transfer, mesh: Mesh, move: Callable[[], None], router: Host) ->
         return len(after) == 1 and after != before and watched.is_direct()
 
     mesh.lab.wait_until(goes_another_way, 90, "the transfer to go direct again, from the new place")
-    again_s = watched.meter.still_since_s() - moved_s
-    print(f"silent for {film.longest_silence_s(moved_s - 1):.1f} s, direct from the new place after {max(0, again_s):.1f} s")
+    again_s = max(0.0, watched.meter.still_since_s() - moved_s)
+    print(f"silent for {film.longest_silence_s(moved_s - 1):.1f} s, direct from the new place after {again_s:.1f} s")
     assert film.longest_silence_s() <= SILENCE_S
     watched.stop()
     film.stop()
