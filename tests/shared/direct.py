@@ -201,10 +201,6 @@ class Watched:
     def wait_relayed(self, seconds: float = 60) -> None:
         wait_until(self.is_relayed, seconds, "the traffic to go by the relay")
 
-    def hold(self, seconds: float) -> None:
-        """Let the traffic go on for a while. No test's outcome hangs on how long."""
-        time.sleep(seconds)
-
     def stop(self) -> None:
         self.meter.stop()
 
