@@ -185,6 +185,17 @@ def test_the_next_round_is_due_after_20_to_26_seconds_by_chance():
         assert one.next_refresh_ms() == 5_000 + wait_ms
 
 
+def test_after_a_round_that_nobody_answered_the_next_is_due_in_5_seconds():
+    blocked = Netcheck()
+    blocked.asked4 = blocked.asked6 = 1
+    one = own()
+    one.report_received(blocked, 5_000)
+    assert one.next_refresh_ms() == 10_000
+    blocked.answered6 = 1
+    one.report_received(blocked, 10_000)
+    assert one.next_refresh_ms() == 30_000
+
+
 def test_a_clock_that_steps_back_makes_nothing_fresh_again():
     one = own()
     one.report_received(report(("203.0.113.9:5000", 1)), 1_000_000)

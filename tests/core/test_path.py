@@ -1120,6 +1120,48 @@ def test_a_new_uplink_soon_after_a_call_calls_again():
     assert scene.wait(EAGER_MS) == [(PING, WAN)]
 
 
+def test_who_is_found_to_be_elsewhere_calls_again_if_it_is_not_direct():
+    scene = Scene(WAN)
+    scene.send()
+    scene.wait(EAGER_MS)
+    scene.path.own_endpoints_changed(scene.now)
+    assert scene.act() == [(PING, WAN), (CALL_ME_MAYBE,)]
+    scene.pong(WAN)
+    scene.now += EAGER_MS
+    scene.path.own_endpoints_changed(scene.now)
+    assert scene.act() == [] and scene.path.state == PathState.DIRECT
+
+
+def test_when_a_direct_path_breaks_the_peer_is_called_at_once_though_it_was_pinged_a_moment_ago():
+    scene = direct(WAN)
+    scene.answering = {WAN: 20}
+    scene.wait(30_000)
+    scene.send()
+    scene.answering = {}
+    broken = scene.wait(TRUST_MS)
+    assert broken[-2:] == [(USE_RELAY, False), (CALL_ME_MAYBE,)]
+
+
+def test_an_idle_path_sleeps_through_new_addresses_of_our_own():
+    scene = Scene(WAN)
+    scene.path.own_endpoints_changed(scene.now)
+    assert scene.act() == [] and scene.path.next_timer_ms() is None
+
+
+def test_own_addresses_that_change_all_the_time_bring_a_call_every_2_s_at_most():
+    scene = Scene(WAN)
+    scene.send()
+    times = []
+    for _ in range(1_000):
+        scene.now += 10
+        scene.path.own_endpoints_changed(scene.now)
+        actions = scene.act()
+        assert actions in ([], [(PING, WAN), (CALL_ME_MAYBE,)])
+        if actions:
+            times.append(scene.now)
+    assert min(gaps(times)) >= EAGER_MS and len(times) >= 3
+
+
 def test_an_idle_path_sleeps_through_a_new_uplink():
     scene = Scene(WAN)
     scene.path.uplink_changed(scene.now)

@@ -231,6 +231,15 @@ class AnyLife(RuleBasedStateMachine):
         self.eager = set(ENDPOINTS)
         self.fresh_call = True
 
+    @rule(step=steps)
+    def own_endpoints_changed(self, step):
+        self.eager = set(ENDPOINTS)
+        self.fresh_call = True
+        self.path.own_endpoints_changed(self.tick(step))
+        self.check_actions()
+        self.eager = set(ENDPOINTS)  # again: it may have done first what was due before
+        self.fresh_call = True
+
     @rule(step=steps, endpoint=st.one_of(few, endpoints))
     def send_failed(self, step, endpoint):
         reading = self.tick(step)

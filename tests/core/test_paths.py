@@ -201,6 +201,37 @@ def test_old_endpoints_are_found_anew_before_a_call_and_one_search_serves_all():
         assert each.open(paths, calls[each.node.key]) == disco.CallMeMaybe([HERE, ELSEWHERE])
 
 
+def test_after_a_direct_path_broke_our_endpoints_are_found_anew_before_the_call():
+    peer = Peer(1, [THERE])
+    paths = board(peer)
+    go_direct(paths, peer, 0)
+    now_ms = 0
+    while paths.view(peer.node.key, now_ms).state == PathState.DIRECT:
+        now_ms = paths.next_timer_ms()
+        paths.timer_fired(now_ms)
+        if now_ms < 10_000:
+            for endpoint, message in pings(paths, peer):
+                paths.udp_received(peer.seal(paths, disco.encode_pong(message.txid, *HERE)), endpoint, now_ms)
+    outputs = paths.take()
+    assert (REFRESH_ENDPOINTS,) in outputs
+    assert not [output for output in outputs if output[0] == SEND_RELAY]
+    paths.own_endpoints([ELSEWHERE], now_ms + 50)
+    calls = [output for output in paths.take() if output[0] == SEND_RELAY]
+    assert [peer.open(paths, call[3]) for call in calls] == [disco.CallMeMaybe([ELSEWHERE])]
+
+
+def test_who_asks_in_vain_calls_again_once_it_is_found_to_be_elsewhere():
+    peer = Peer(1, [THERE])
+    paths = board(peer)
+    paths.packet_sent(peer.node.key, 100)
+    paths.take()
+    paths.own_endpoints([HERE], 3_000)
+    assert paths.take() == []
+    paths.own_endpoints([ELSEWHERE], 3_100)
+    calls = [output for output in paths.take() if output[0] == SEND_RELAY]
+    assert [peer.open(paths, call[3]) for call in calls] == [disco.CallMeMaybe([ELSEWHERE])]
+
+
 def test_a_call_does_not_wait_for_ever_for_endpoints():
     peer = Peer(1, [THERE])
     paths = board(peer)

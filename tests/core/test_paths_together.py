@@ -1,6 +1,6 @@
 """Boards on a simulated network find each other, lose each other and come back; packets arrive all the while."""
 
-from shared.simulated_mesh import PACKET_BYTES, Mesh, Nat
+from shared.simulated_mesh import PACKET_BYTES, SEARCH_BLOCKED_MS, Mesh, Nat
 from wayhomed.core.path import PathState, Reason
 
 HOME = (b"\xc0\xa8\x01\x05", 41641)
@@ -111,6 +111,32 @@ def test_blocked_from_the_start_all_goes_by_the_relay_and_direct_as_soon_as_udp_
     b.udp_blocked = False
     talk(mesh, a, b, 6_000)
     assert states(a, b) == BOTH_DIRECT
+
+
+def test_routers_that_forget_their_mappings_cost_the_trust_that_is_left_and_no_more():
+    for seed in range(1, 9):
+        mesh, a, b = two_homes(seed=seed)
+        talk(mesh, a, b, 20_000 + seed * 2_900)
+        a.nat.forget()
+        if seed & 1:
+            b.nat.forget()
+        before = lost(a, b), lost(b, a)
+        talk(mesh, a, b, 7_500)
+        assert states(a, b) == BOTH_DIRECT
+        assert lost(a, b) - before[0] <= 70
+        assert lost(b, a) - before[1] <= 70
+
+
+def test_behind_a_router_that_was_blocked_and_switched_off_udp_is_used_as_soon_as_it_passes():
+    for seed in range(1, 9):
+        mesh, a, b = two_homes(seed=seed)
+        talk(mesh, a, b, 5_000)
+        a.udp_blocked = True
+        talk(mesh, a, b, 15_000 + seed * 2_900)
+        a.nat.forget()
+        a.udp_blocked = False
+        talk(mesh, a, b, SEARCH_BLOCKED_MS + 3_000)
+        assert states(a, b) == BOTH_DIRECT
 
 
 def test_a_way_that_is_dead_in_one_direction_is_left_by_both():

@@ -15,6 +15,7 @@ RELAY_MS = 40
 STUN_MS = 30
 POLL_MS = 3000
 SEARCH_MS = 23_000
+SEARCH_BLOCKED_MS = 5_000
 REGION = 900
 PACKET_BYTES = 128
 STUN_SERVER = (b"\xc0\x00\x02\x01", 3478)
@@ -58,11 +59,15 @@ class Nat:
         self.sent_to.add((port, destination[0]))
         return self.ip, port
 
+    def forget(self) -> None:
+        """Begin anew, as a router does that was switched off and on: with other ports."""
+        self.ports, self.inside, self.sent_to = {}, {}, set()
+
     def into(self, port: int, source: tuple):
         """Return the inside endpoint that gets a datagram from source; None: dropped."""
         if (port, source if self.strict else source[0]) not in self.sent_to:
             return None
-        return self.inside[port]
+        return self.inside.get(port)
 
 
 class Site:
@@ -141,7 +146,7 @@ class Site:
         if self.nat is not None and not self.udp_blocked:
             found.insert(0, self.nat.out(self.endpoint, STUN_SERVER))
         self.node.endpoints = found
-        self.next_search_ms = self.mesh.now_ms + SEARCH_MS
+        self.next_search_ms = self.mesh.now_ms + (SEARCH_BLOCKED_MS if self.udp_blocked else SEARCH_MS)
         self.paths.own_endpoints(found, self.mesh.now_ms)
         self.carry_out()
 

@@ -17,6 +17,8 @@ _REFRESH_MIN_MS = const(20_000)
 _REFRESH_SPAN_MS = const(6_000)
 
 # --- Chosen by us ---
+# The next round after one that nobody answered: when UDP passes again, our NAT may know us by another port.
+_UNANSWERED_MS = const(5_000)
 MAX_ENDPOINTS = const(16)
 # Of them as seen from outside; the rest is for our own addresses, which neighbours in one LAN need.
 _MAX_OUTSIDE = const(8)
@@ -45,8 +47,10 @@ class OwnEndpoints:
             self._seen_ms[entry] = now_ms
         self._forget_old()
         self._report_ms = now_ms
-        random_bytes = self._random_bytes(2)
-        self._refresh_ms = now_ms + _REFRESH_MIN_MS + int.from_bytes(random_bytes, "big") * _REFRESH_SPAN_MS // 65535
+        wait_ms = _REFRESH_MIN_MS + int.from_bytes(self._random_bytes(2), "big") * _REFRESH_SPAN_MS // 65535
+        if (netcheck.asked4 or netcheck.asked6) and not (netcheck.udp4 or netcheck.udp6):
+            wait_ms = _UNANSWERED_MS
+        self._refresh_ms = now_ms + wait_ms
 
     def interfaces_changed(self, ips: list, mesh_ips=()) -> bool:
         """Take this machine's addresses, and those of the mesh, which are nobody's outside; tell whether ours changed.

@@ -395,6 +395,16 @@ class Path:
             self._actions.append((USE_RELAY, False))
         self._ping_again(endpoint, HEARTBEAT_MS, now_ms)
 
+    def own_endpoints_changed(self, now_ms: int) -> None:
+        """Note that we can be reached elsewhere: a peer that we ask in vain does not know, and its NAT may be shut for
+        where we come from now. It is called again soon, and pinged.
+        """
+        now_ms = self._begin(now_ms)
+        if self.state == PathState.PROBING:
+            self._forget_last_pings()
+            self._call_eager = True
+            self._settle(now_ms)
+
     def uplink_changed(self, now_ms: int) -> None:
         """Forget what was proven: our own link, route or address changed."""
         now_ms = self._begin(now_ms)
@@ -509,6 +519,7 @@ class Path:
     def _settle(self, now_ms: int, called: bool = False) -> None:
         """Do all that follows from the clock and the candidates; each input ends here."""
         self._expire(now_ms)
+        has_broken = False
         if self.state != PathState.RELAYED and now_ms >= self._active_until_ms():
             if self.state == PathState.DIRECT:
                 self._leave(PathInput.IDLE, now_ms)
@@ -516,6 +527,8 @@ class Path:
                 self._step(PathInput.IDLE, now_ms)
         if self.state == PathState.DIRECT and not self.trusted(self.best, now_ms):
             self._leave(PathInput.SILENCE, now_ms)
+            has_broken = self.state == PathState.PROBING
+            self._call_eager = self._call_eager or has_broken
         if self.state == PathState.PROBING:
             endpoint = self._best_trusted(now_ms)
             if endpoint is not None:
@@ -523,6 +536,8 @@ class Path:
                 self._use(endpoint, now_ms)
         if self.state == PathState.PROBING:
             self._discover(now_ms, not called, False)
+            if has_broken:
+                self._call(now_ms)  # also if all were pinged a moment ago: the peer may be elsewhere, or we are
         elif self.state == PathState.DIRECT:
             self._keep_up(now_ms, called)
         self._note_held(now_ms)

@@ -408,9 +408,16 @@ class Paths:
     def own_endpoints(self, endpoints: list, now_ms: int) -> None:
         """Take our endpoints, just found; the CallMeMaybes that waited for them go out."""
         now_ms = self._at(now_ms)
-        self._own_endpoints = list(endpoints)[: disco.ENDPOINTS_MOST]
+        endpoints = list(endpoints)[: disco.ENDPOINTS_MOST]
+        have_moved = set(endpoints) != set(self._own_endpoints)
+        self._own_endpoints = endpoints
         self._fresh_until_ms = now_ms + ENDPOINTS_FRESH_MS
         self._call_all()
+        if have_moved:
+            for key in self._busy.copy():
+                peer = self._peers[key]
+                peer.path.own_endpoints_changed(now_ms)
+                self._settle(peer, now_ms)
 
     def uplink_changed(self, now_ms: int) -> None:
         """Note that the machine's way out is another one: nothing proven about any path holds."""
@@ -539,6 +546,9 @@ class Paths:
             elif kind == peer_path.CALL_ME_MAYBE:
                 self._call(peer, now_ms)
             else:
+                if kind == peer_path.USE_RELAY and peer.told is not None and path.state == PathState.PROBING:
+                    # Perhaps our own NAT has forgotten us: the call that follows must say where we are now.
+                    self._fresh_until_ms = -1
                 peer.told = action[1] if kind == peer_path.USE_DIRECT else None
                 renew = kind == peer_path.RENEW or (kind == peer_path.USE_RELAY and action[1])
                 self._outputs.append((SET_PATH, peer.key, peer.told, renew))
