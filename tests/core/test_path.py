@@ -1105,9 +1105,23 @@ def test_another_uplink_means_the_relay_and_new_pings():
 def test_a_pong_that_came_by_the_old_uplink_proves_nothing():
     scene = Scene(WAN)
     scene.send()
+    before = scene.pings[WAN]
     scene.path.uplink_changed(scene.now)
+    scene.act()
+    scene.pings[WAN] = before
     assert scene.pong(WAN) == []
     assert scene.path.state == PathState.PROBING
+
+
+def test_what_was_pinged_by_the_old_uplink_a_moment_ago_is_pinged_by_the_new_one_at_once():
+    scene = Scene(WAN, WAN2)
+    scene.send()
+    scene.now += 10
+    scene.path.uplink_changed(scene.now)
+    assert pinged(scene.act()) == {WAN, WAN2}
+    scene.now += 10
+    scene.path.uplink_changed(scene.now)
+    assert scene.act() == []
 
 
 def test_a_new_uplink_soon_after_a_call_calls_again():

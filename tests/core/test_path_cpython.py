@@ -59,6 +59,7 @@ class AnyLife(RuleBasedStateMachine):
         self.last_ping = {}  # endpoint -> when
         self.pinged_back = set()
         self.last_call = -(10**9)
+        self.last_uplink = -EAGER_MS
         self.direct = None  # what WireGuard was told
         self.rate = []  # when pings were asked for
         self.relay = False
@@ -110,6 +111,8 @@ class AnyLife(RuleBasedStateMachine):
                 self.direct = action[1]
             else:
                 assert action in ((USE_RELAY, False), (RENEW,))
+                if self.direct is not None:
+                    self.fresh_call = True
                 self.direct = None
         self.ping_back = self.pinged_from = None
 
@@ -220,6 +223,14 @@ class AnyLife(RuleBasedStateMachine):
         self.fresh_call = True
         self.under_way_is_void()
         if which == "uplink":
+            self.path.timer_fired(reading)
+            self.check_actions()
+            if self.now - self.last_uplink >= EAGER_MS:
+                self.last_uplink = self.now
+                self.last_ping = {endpoint: min(when, self.now - EAGER_MS) for endpoint, when in self.last_ping.items()}
+            self.eager = set(ENDPOINTS)
+            self.fresh_call = True
+            self.under_way_is_void()
             self.path.uplink_changed(reading)
         elif which == "key":
             self.path.disco_key_changed(reading)

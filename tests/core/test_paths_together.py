@@ -1,9 +1,10 @@
 """Boards on a simulated network find each other, lose each other and come back; packets arrive all the while."""
 
-from shared.simulated_mesh import PACKET_BYTES, SEARCH_BLOCKED_MS, Mesh, Nat
+from shared.simulated_mesh import PACKET_BYTES, SEARCH_BLOCKED_MS, LinuxNat, Mesh, Nat
 from wayhomed.core.path import PathState, Reason
 
 HOME = (b"\xc0\xa8\x01\x05", 41641)
+MOVED = (b"\xc0\xa8\x01\x06", 41641)
 OFFICE = (b"\x0a\x00\x00\x09", 41641)
 HOME_OUTSIDE = b"\xc6\x33\x64\x01"
 OFFICE_OUTSIDE = b"\xcb\x00\x71\x02"
@@ -191,6 +192,24 @@ def test_an_uplink_that_changes_is_relayed_at_once_and_direct_again_soon():
     talk(mesh, a, b, 15_000)
     assert states(a, b) == BOTH_DIRECT
     assert b.view(a).best[0] == a.nat.ip
+
+
+def test_a_board_that_moves_within_its_home_is_known_to_its_router_by_one_port_again():
+    for wait_ms in range(100, 3_000, 200):  # since the last heartbeat
+        mesh = Mesh()
+        a = mesh.site(HOME, LinuxNat(HOME_OUTSIDE))
+        b = mesh.site(OFFICE, Nat(OFFICE_OUTSIDE))
+        mesh.netmap_changed()
+        talk(mesh, a, b, 24_000)
+        a.nat.forget()  # it was switched off and on: no flow to the STUN server any more, soon one to the peer
+        talk(mesh, a, b, 9_000 + wait_ms)
+        assert states(a, b) == BOTH_DIRECT
+        a.endpoint = MOVED
+        a.paths.uplink_changed(mesh.now_ms)
+        a.carry_out()
+        talk(mesh, a, b, 10_000)
+        # Whoever asks the STUN server first is told a port that the peer does not see.
+        assert states(a, b) == BOTH_DIRECT
 
 
 def test_without_traffic_all_falls_silent_and_nothing_wakes_the_boards():

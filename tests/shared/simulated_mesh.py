@@ -70,6 +70,36 @@ class Nat:
         return self.inside.get(port)
 
 
+class LinuxNat(Nat):
+    """A Linux router: one port for all destinations, unless another inside endpoint has it towards one of them.
+
+    Then that destination, and all that are asked after it, see another port (kernel: nf_nat_core.c,
+    find_appropriate_src). An old flow lives as long as the far end pings it, so it never ends here.
+    """
+
+    def __init__(self, outside_ip: bytes):
+        super().__init__(outside_ip)
+        self.newest: dict = {}  # inside endpoint -> the port it got last
+
+    def forget(self) -> None:
+        super().forget()
+        self.newest = {}
+
+    def out(self, inside: tuple, destination: tuple) -> tuple:
+        if (inside, destination) not in self.ports:
+            self.next_port += 7
+            for port in (self.newest.get(inside, inside[1]), inside[1], self.next_port):
+                if (port, destination) not in self.inside:
+                    break
+            self.newest[inside] = port
+            self.ports[(inside, destination)] = port
+            self.inside[(port, destination)] = inside
+        return self.ip, self.ports[(inside, destination)]
+
+    def into(self, port: int, source: tuple):
+        return self.inside.get((port, source))
+
+
 class Site:
     """One board: its way out, its Paths, its WireGuard."""
 

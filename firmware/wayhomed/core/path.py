@@ -230,6 +230,7 @@ class Path:
         self._full_ping_ms = 0
         self._call_sent_ms = -CALL_AGAIN_MS
         self._call_eager = False  # may be sent again after EAGER_MS
+        self._uplink_ms = -EAGER_MS  # when it last changed after some time
         self._roamed_ms = None  # when WireGuard chose `best`
         self._retry_ms = 0
         self._due_ms = None
@@ -406,9 +407,18 @@ class Path:
             self._settle(now_ms)
 
     def uplink_changed(self, now_ms: int) -> None:
-        """Forget what was proven: our own link, route or address changed."""
+        """Forget what was proven: our own link, route or address changed.
+
+        Addresses that were pinged a moment ago are pinged again at once, before anybody asks a STUN server: a router
+        that still knows the peer's flow with our former address lets the peer see another port now than the server
+        would, but shows the server the port that the newest flow got (Linux). Not if the uplink changes all the time.
+        """
         now_ms = self._begin(now_ms)
         self._forget_proofs()
+        if now_ms - self._uplink_ms >= EAGER_MS:
+            self._uplink_ms = now_ms
+            for candidate in self._candidates.values():
+                candidate.pinged_ms = min(candidate.pinged_ms, now_ms - EAGER_MS)
         self._leave(PathInput.UPLINK_CHANGED, now_ms)
         self._settle(now_ms)
 
