@@ -1457,6 +1457,16 @@ def test_a_clock_that_steps_back_stands_still():
     assert scene.act() == [] and scene.path.trust_until_ms == until and scene.path.trusted(WAN, 0)
 
 
+def test_traffic_while_the_clock_is_back_is_as_young_as_any():
+    scene = Scene(WAN)
+    scene.now += 100_000
+    scene.send()
+    scene.pong(WAN)
+    scene.path.packet_sent(0)
+    scene.path.timer_fired(scene.now + 1)
+    assert scene.path.state == PathState.DIRECT
+
+
 def test_a_clock_that_jumps_ahead_costs_one_round_of_pings():
     scene = Scene(WAN, HOME)
     scene.send()
