@@ -108,6 +108,7 @@ class Script:
         self.now_ms = max(0, self.now_ms + step_ms)
         peer = self.peers[who]
         getattr(self, action)(peer, ENDPOINTS[endpoint])
+        self.paths.timer_fired(self.now_ms)  # late perhaps, but before anybody looks
         self.carry_out()
 
     def ping(self, peer, endpoint):
