@@ -17,6 +17,7 @@ from wayhomed.core.path import (
     MAX_PINGS_LEARNED,
     MAX_PINGS_LISTED,
     NEXT,
+    OVERDUE_MS,
     PING,
     PING_TIMEOUT_MS,
     RENEW,
@@ -1132,6 +1133,40 @@ def test_a_new_uplink_soon_after_a_call_calls_again():
     assert scene.act() == [(PING, WAN), (CALL_ME_MAYBE,)]
     assert scene.call(WAN) == []
     assert scene.wait(EAGER_MS) == [(PING, WAN)]
+
+
+def test_an_address_that_falls_silent_is_left_for_one_that_answered_since():
+    scene = direct(WAN)
+    scene.answering = {WAN: 20}
+    scene.wait(10_000)
+    scene.answering = {WAN2: 20}
+    scene.call(WAN, WAN2)  # it has moved, and names its former address too
+    moved = scene.wait(HEARTBEAT_MS + OVERDUE_MS)
+    assert (USE_DIRECT, WAN2) in moved and (USE_RELAY, False) not in moved
+    assert scene.path.best == WAN2
+
+
+def test_an_address_that_falls_silent_is_kept_while_no_other_answered_since():
+    scene = direct(WAN, WAN2)
+    scene.pong(WAN2, after=0)  # both work
+    scene.answering = {WAN: 20}
+    scene.wait(HEARTBEAT_MS + 100)
+    scene.answering = {}
+    quiet = scene.wait(HEARTBEAT_MS + OVERDUE_MS)
+    assert scene.path.best == WAN and {action[0] for action in quiet} == {PING}
+
+
+def test_an_address_gets_two_of_its_round_trips_to_answer():
+    scene = Scene(WAN, WAN2)
+    scene.send()
+    scene.pong(WAN, after=1_200)
+    scene.answering = {WAN2: 1_200}
+    scene.call(WAN, WAN2)
+    pinged_ms = 800  # from here: 2 s after the first ping
+    scene.wait(pinged_ms + 2_400 - 100)
+    assert scene.path.best == WAN
+    scene.wait(200)
+    assert scene.path.best == WAN2
 
 
 def test_who_is_found_to_be_elsewhere_calls_again_if_it_is_not_direct():

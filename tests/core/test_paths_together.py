@@ -194,6 +194,24 @@ def test_an_uplink_that_changes_is_relayed_at_once_and_direct_again_soon():
     assert b.view(a).best[0] == a.nat.ip
 
 
+def test_a_peer_that_moved_and_says_nothing_is_followed_before_trust_in_its_old_address_ends():
+    for seed in range(1, 9):
+        mesh, a, b = two_homes(seed=seed)
+
+        def only_b_sends(a=a, b=b):
+            b.send(a)
+
+        mesh.run(10_000 + seed * 700, only_b_sends)
+        assert states(a, b) == BOTH_DIRECT
+        a.endpoint, a.nat = (b"\xc0\xa8\x63\x08", 41641), Nat(b"\xc6\x33\x64\x63")
+        before = lost(b, a)
+        a.paths.uplink_changed(mesh.now_ms)
+        a.carry_out()
+        mesh.run(10_000, only_b_sends)
+        assert states(a, b) == BOTH_DIRECT
+        assert lost(b, a) - before <= 35  # 10 packets a second
+
+
 def test_a_board_that_moves_within_its_home_is_known_to_its_router_by_one_port_again():
     for wait_ms in range(100, 3_000, 200):  # since the last heartbeat
         mesh = Mesh()

@@ -62,6 +62,9 @@ CALL_AGAIN_MS = const(8_000)
 # Nobody but the called one may know of the call. It stays awake this long; calls back only if it has traffic itself,
 # or two idle nodes would keep each other awake for ever.
 CALLED_MS = const(10_000)
+# The best address is left once its newest ping went unanswered for this long (and for two of its round trips), if
+# another one has answered since it last did: the peer has moved. Otherwise all would be lost until trust ends.
+OVERDUE_MS = const(1_000)
 # An address that WireGuard chose by itself is left alone this long if it is trusted: the peer sends from there, and its
 # next packet would overrule us anyway.
 ROAMED_MS = const(60_000)
@@ -183,6 +186,7 @@ class _Candidate:
         self.eager = False  # may be pinged again after EAGER_MS
         self.pinged_back = False  # in answer to the peer's pings, since it was last pinged for any other reason
         self.latency_ms = 0  # of the last pong
+        self.answered_ms = 0  # when the newest ping that was answered was sent
         self.trust_until_ms = 0
 
     def forget_pongs(self) -> None:
@@ -369,6 +373,7 @@ class Path:
         if candidate is not None:
             candidate.heard = True
             candidate.latency_ms = latency_ms
+            candidate.answered_ms = max(candidate.answered_ms, sent.sent_ms)
             candidate.trust_until_ms = now_ms + TRUST_MS
             if self.state == PathState.DIRECT and not self._is_left_alone(now_ms):
                 if better(source, latency_ms, self.best, self.latency_ms):
@@ -517,11 +522,23 @@ class Path:
     def _is_left_alone(self, now_ms: int) -> bool:
         return self._roamed_ms is not None and now_ms - self._roamed_ms < ROAMED_MS
 
-    def _best_trusted(self, now_ms: int) -> tuple | None:
+    def _overdue_ms(self) -> int:
+        """Return when the best address's newest ping has, or will have, waited too long; later than any trust if it was
+        answered.
+        """
+        best = self._candidates[self.best]
+        if best.answered_ms >= best.pinged_ms:
+            return best.trust_until_ms
+        return best.pinged_ms + max(OVERDUE_MS, 2 * best.latency_ms)
+
+    def _best_trusted(self, now_ms: int, since_ms: int = 0) -> tuple | None:
+        """Return the best address that is trusted, of those that answered a ping sent at that time or later."""
         best, best_latency_ms = None, 0
         for endpoint, candidate in self._candidates.items():
-            if now_ms < candidate.trust_until_ms and (
-                best is None or better(endpoint, candidate.latency_ms, best, best_latency_ms)
+            if (
+                now_ms < candidate.trust_until_ms
+                and candidate.answered_ms >= since_ms
+                and (best is None or better(endpoint, candidate.latency_ms, best, best_latency_ms))
             ):
                 best, best_latency_ms = endpoint, candidate.latency_ms
         return best
@@ -539,6 +556,10 @@ class Path:
             self._leave(PathInput.SILENCE, now_ms)
             has_broken = self.state == PathState.PROBING
             self._call_eager = self._call_eager or has_broken
+        if self.state == PathState.DIRECT and self._overdue_ms() <= now_ms and not self._is_left_alone(now_ms):
+            endpoint = self._best_trusted(now_ms, self._candidates[self.best].answered_ms + 1)
+            if endpoint is not None:
+                self._use(endpoint, now_ms)
         if self.state == PathState.PROBING:
             endpoint = self._best_trusted(now_ms)
             if endpoint is not None:
@@ -764,6 +785,8 @@ class Path:
                 due_ms = _earlier(due_ms, max(candidate.due_ms(), self._retry_ms))
         if self.state == PathState.DIRECT:
             due_ms = _earlier(due_ms, max(self._candidates[self.best].pinged_ms + HEARTBEAT_MS, self._retry_ms))
+            if now_ms < self._overdue_ms():
+                due_ms = _earlier(due_ms, self._overdue_ms())
         self._due_ms = due_ms
 
 
