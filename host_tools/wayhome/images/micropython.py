@@ -3,6 +3,7 @@
 Its binary needs newer libraries than Debian 12 has, so those come along (docs/decisions/0002-two-pythons.md).
 """
 
+import fcntl
 from pathlib import Path
 
 from .apt_root import AptRoot
@@ -36,15 +37,18 @@ def fetch(build: Path) -> Path:
 
     Raises NoDebianMirror or FetchFailed (apt_root).
     """
-    tree = build / "micropython" / "tree"
+    place = build / "micropython"
+    tree = place / "tree"
     wanted = "\n".join(_PACKAGES)
-    listing = build / "micropython" / "packages"
-    if tree.is_dir() and listing.is_file() and listing.read_text() == wanted:
-        return tree
-    root = AptRoot(build / "micropython" / "apt", _SUITE)
-    (build / "micropython" / "apt").mkdir(parents=True, exist_ok=True)
-    root.unpack(root.fetch(_PACKAGES), tree)
-    listing.write_text(wanted)
+    listing = place / "packages"
+    (place / "apt").mkdir(parents=True, exist_ok=True)
+    # Several processes may want it at once, on a new checkout all workers of the tests do: one fetches, the others wait.
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (tree.is_dir() and listing.is_file() and listing.read_text() == wanted):
+            root = AptRoot(place / "apt", _SUITE)
+            root.unpack(root.fetch(_PACKAGES), tree)
+            listing.write_text(wanted)
     return tree
 
 
