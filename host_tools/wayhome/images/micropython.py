@@ -42,7 +42,7 @@ def fetch(build: Path) -> Path:
     wanted = "\n".join(_PACKAGES)
     listing = place / "packages"
     (place / "apt").mkdir(parents=True, exist_ok=True)
-    # Several processes may want it at once, on a new checkout all workers of the tests do: one fetches, the others wait.
+    # On a new checkout all workers of the tests want it at once: one fetches, the others wait.
     with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (tree.is_dir() and listing.is_file() and listing.read_text() == wanted):
