@@ -442,7 +442,8 @@ class FakeDataPlane:
         self.private_key = private_key
 
     async def status(self) -> dict:
-        return {"peers": {}, "problems": [], "routes": [], "refused": [], "published": [], **self.shown}
+        nothing = {name: [] for name in ("problems", "addresses", "routes", "refused", "published")}
+        return {"peers": {}, **nothing, **self.shown}
 
     async def changed(self) -> None:
         await self.news.wait()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.fakes import Peer, until, world
-from wayhomed.agent import local_api
+from wayhomed.agent import icmp, local_api
 from wayhomed.agent import state as state_module
 from wayhomed.agent.local_api import LocalApi
 from wayhomed.core.netcheck import Netcheck
@@ -23,6 +23,7 @@ from wayhomed.core.path import PathState, Reason
 from wayhomed.core.paths import PathView
 from wayhomed.linux.errors import DataPlaneError
 from wayhomed.port import monotonic_ms
+from wayhomed.wire import address
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 WAYHOMECTL = [sys.executable, "-c", "from wayhomed.agent.wayhomectl import main; main()"]
@@ -585,6 +586,43 @@ async def test_ping_of_nobody_says_so(tmp_path):
         status, out, err = await ctl(w, "ping", "printer")
         assert (status, out) == (1, "")  # and is not asked again and again
         assert "nobody in the mesh is called printer" in err
+
+
+TUNNEL = {
+    "addresses": ["100.64.0.1"],
+    "routes": ["100.64.0.2/32", "192.168.2.0/24"],
+    "published": [{"name": "nas", "address": "100.64.0.3", "target": "192.168.1.10"}],
+}
+
+
+async def test_a_ping_is_not_said_to_go_through_the_tunnel_where_packets_do_not(tmp_path):
+    async with with_a_peer(tmp_path) as w:
+        w.data_plane.shown = TUNNEL
+        for target, why in (
+            ("board", "board is this machine itself"),
+            ("100.64.0.1", "100.64.0.1 is this machine itself"),
+            ("100.64.0.3", "published by this machine, for others in the mesh; here it is 192.168.1.10"),
+            ("192.168.1.10", "packets for 192.168.1.10 do not go through the tunnel"),
+        ):
+            status, out, err = await ctl(w, "ping", target)
+            assert (status, out) == (1, "")
+            assert why in err
+
+
+async def test_a_ping_through_the_tunnel_is_repeated_less_often_for_it_never_becomes_direct(tmp_path, monkeypatch):
+    asked = []
+
+    async def no_answer(ip, timeout_ms, what):
+        asked.append(address.ip_text(ip))
+        raise OSError(110, what + ": no answer within 5 s")
+
+    async with with_a_peer(tmp_path) as w:
+        w.data_plane.shown = TUNNEL
+        monkeypatch.setattr(icmp, "ping", no_answer)
+        status, out, err = await ctl(w, "ping", "192.168.2.9")
+        assert asked == ["192.168.2.9"] * 3
+        assert (status, out) == (1, "192.168.2.9 through the tunnel: no answer within 5 s\n" * 2)
+        assert "192.168.2.9 through the tunnel: no answer" in err
 
 
 async def test_the_log_ring_is_shown(tmp_path):

@@ -2,7 +2,7 @@
 
 import struct
 
-from wayhomed.port import const, monotonic_ms, packets, random_bytes
+from wayhomed.port import const, monotonic_us, packets, random_bytes
 from wayhomed.port.tasks import within
 
 _ICMP = const(1)
@@ -37,15 +37,17 @@ def is_reply(packet: bytes, ip: bytes, identifier: int) -> bool:
     return kind == _ECHO_REPLY and answered == identifier
 
 
-async def ping(ip: bytes, timeout_ms: int) -> int:
-    """Return the round trip in ms. Raises OSError: no answer in time, no way, no right to ask. IPv4 alone."""
+async def ping(ip: bytes, timeout_ms: int, what: str) -> int:
+    """Return the round trip in microseconds. Raises OSError: no answer in time (naming `what` was asked), no way, no
+    right to ask. IPv4 alone.
+    """
     raw = packets.raw_socket(_ICMP)
     try:
         identifier = struct.unpack(">H", random_bytes(2))[0]
-        started_ms = monotonic_ms()
+        started_us = monotonic_us()
         raw.sendto(echo_request(identifier, 1), packets.inet_address(ip, 0))
-        await within(timeout_ms, _reply(raw, ip, identifier), "the ping")
-        return monotonic_ms() - started_ms
+        await within(timeout_ms, _reply(raw, ip, identifier), what)
+        return monotonic_us() - started_us
     finally:
         raw.close()
 

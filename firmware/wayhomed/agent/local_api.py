@@ -3,7 +3,7 @@
     request   {"command": "up", ...}
     answer    any number of {"progress": TEXT} (and {"auth_url": URL}), then {"result": {...}}
               or {"error": TEXT, "next": TEXT}: what went wrong, and what to do; with "again": true where the same
-              request may well work when it is repeated
+              request may well work when it is repeated, and "by": "tunnel" where a ping went that way
 
     request   {"command": "status", "watch": true}
     answer    {"status": {...}} now and after every change, until the client hangs up
@@ -41,13 +41,18 @@ _CHANGING = ("up", "down")
 
 
 class Refused(Exception):
-    """What the user asked for can't be done: why, and what to do next; `again`: it may well work a moment later."""
+    """What the user asked for can't be done: why, and what to do next; `again`: it may well work a moment later.
 
-    def __init__(self, text: str, next_step: str, again: bool = False):
+    by: the way that a ping was sent in vain, if it is the one through the tunnel.
+    """
+
+    def __init__(self, text: str, next_step: str, again: bool = False, by: str = ""):
         super().__init__(text)
         self.answer: dict = {"error": text, "next": next_step}
         if again:
             self.answer["again"] = True
+        if by:
+            self.answer["by"] = by
 
 
 class LocalApi:
@@ -173,8 +178,9 @@ class LocalApi:
         by_relay = request.get("by_relay")
         pings = self._board.pings
         _ip, peer = pings.find(target)
+        asks_daemon = by_relay is None and peer is not None
         try:
-            if by_relay is None and peer is not None:
+            if asks_daemon:
                 result = await pings.ping_path(target, timeout_ms)
             else:
                 result = await pings.ping(target, by_relay is True, timeout_ms)
@@ -183,6 +189,7 @@ class LocalApi:
                 str(error.args[-1]),
                 "see wayhomectl status: is the peer online, is the relay connected?",
                 error.args[0] in _SILENCES,
+                "" if asks_daemon or by_relay is True else "tunnel",
             )
         result["by"] = result["path"].split(" ")[0]
         if result["by"] == "direct":

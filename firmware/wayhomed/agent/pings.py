@@ -1,5 +1,6 @@
 """How a peer is reached, and how fast: through the tunnel (ICMP), or asked of the peer's own daemon (disco)."""
 
+from wayhomed.linux.errors import DataPlaneError
 from wayhomed.port import const
 from wayhomed.wire import address
 from wayhomed.wire.errors import BadWire
@@ -7,6 +8,7 @@ from wayhomed.wire.errors import BadWire
 from . import icmp
 
 _ASKED_MS = const(5_000)  # a ping that the coordinator asks for
+_ENOTCONN = const(107)
 
 
 class Pings:
@@ -23,11 +25,14 @@ class Pings:
         """
         wanted = target.lower().rstrip(".")
         for peer in self._peers_in_order():
-            if wanted in (peer.name.lower().rstrip("."), peer.name.lower().split(".")[0]) and peer.addresses:
+            if wanted in _names(peer) and peer.addresses:
                 return peer.addresses[0][0], peer
         ip = self._board.netmap.published_ipv4(wanted)
         if ip is not None:
             return ip, None
+        own = self._board.netmap.node
+        if own is not None and wanted in _names(own) and own.addresses:
+            return own.addresses[0][0], None
         try:
             ip = address.ip_from_text(target)
         except BadWire:
@@ -50,11 +55,15 @@ class Pings:
             return await self._ask_peer(target, True, timeout_ms)
         ip, peer = self.find(target)
         if self._board.data_plane is None:
-            raise OSError(107, "the tunnel does not stand; run: wayhomectl up")
+            raise OSError(_ENOTCONN, "the tunnel does not stand; run: wayhomectl up")
         if len(ip) != 4:
             raise BadWire("through the tunnel only IPv4 is asked so far; give the IPv4 address, or use --relay")
         result = self._result(target, ip, peer)
-        result["latency_ms"] = await icmp.ping(ip, timeout_ms)
+        try:
+            _check_passes(target, ip, await self._board.data_plane.status())
+        except DataPlaneError as error:
+            raise OSError(_ENOTCONN, str(error))
+        result["latency_ms"] = await icmp.ping(ip, timeout_ms, "%s through the tunnel" % result["name"]) / 1000
         result["path"] = "tunnel"
         return result
 
@@ -95,3 +104,25 @@ class Pings:
             response["DERPRegionID"] = result["region"]
             response["DERPRegionCode"] = self._board.links.relays.region_code(result["region"])
         return response
+
+
+def _names(node) -> tuple:
+    name = node.name.lower()
+    return name.rstrip("."), name.split(".")[0]
+
+
+def _check_passes(target: str, ip: bytes, tunnel: dict) -> None:
+    """Raise BadWire if packets from here take no tunnel to the address: an answer would prove nothing of the mesh."""
+    shown = address.ip_text(ip)
+    for device in tunnel["published"]:
+        if shown == device["address"]:
+            raise BadWire(
+                "%s is published by this machine, for others in the mesh; here it is %s, without the tunnel"
+                % (target, device["target"])
+            )
+    if shown in tunnel["addresses"]:
+        raise BadWire("%s is this machine itself" % target)
+    for text in tunnel["routes"]:
+        if address.contains(address.prefix_from_text(text), ip):
+            return
+    raise BadWire("packets for %s do not go through the tunnel; wayhomectl status and routes show what does" % target)

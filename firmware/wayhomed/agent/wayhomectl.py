@@ -111,13 +111,17 @@ COMMANDS = {
 
 
 class Failed(Exception):
-    """What the user is told, in one sentence, and the next step. is_silence: asked again, it may work."""
+    """What the user is told, in one sentence, and the next step.
 
-    def __init__(self, text: str, next_step: str, is_silence: bool = False):
+    is_silence: asked again, it may work. by: the way that a ping was sent in vain, if the daemon told.
+    """
+
+    def __init__(self, text: str, next_step: str, is_silence: bool = False, by: str = ""):
         super().__init__(text)
         self.text = text
         self.next_step = next_step
         self.is_silence = is_silence
+        self.by = by
 
 
 def main() -> None:
@@ -267,7 +271,7 @@ async def _converse(path: str, request: dict, take) -> None:
                 line, _, received = received.partition(b"\n")
                 message = json.loads(str(line, "utf-8"))
                 if "error" in message:
-                    raise Failed(message["error"], message["next"], message.get("again") is True)
+                    raise Failed(message["error"], message["next"], message.get("again") is True, message.get("by", ""))
                 if take(message):
                     return
     finally:
@@ -325,6 +329,7 @@ async def _ping(values: dict, request: dict) -> int:
                 raise
             failed = failure
             lost += 1
+            seeks_direct = seeks_direct and failure.by != "tunnel"
         else:
             answers.append(result)
             seeks_direct = seeks_direct and result["by"] != "tunnel"
