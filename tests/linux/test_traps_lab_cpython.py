@@ -150,6 +150,7 @@ async def test_direct_traffic_leaves_from_the_new_address_after_the_uplink_moved
     async with home_network(tmp_path, DirectHome) as home, Echo(home) as echo:
         await home.both_direct(family)
         await echo.all_return(5)
+        home.board_plane.shared_port.send(TRAVELLER_AT[family], DISCO)  # it remembers where from
         home.move_uplink()
         on_road = home.traveller.sniffer("eth0")
         # WireGuard goes on with the address that the traveller's packets last came to, in IPv6 for good
