@@ -21,14 +21,21 @@ STUN_AT = (bytes((127, 0, 0, 1)), 3479)
 
 
 class Clock:
-    """The daemon's clock, which a test can put forward; what waits for it must be woken."""
+    """The daemon's clock, which a test can put forward, and stop; what waits for it must be woken."""
 
     def __init__(self):
         self._real = paths.monotonic_ms
         self._ahead_ms = 0
+        self._stopped_ms = None
 
     def __call__(self):
-        return self._real() + self._ahead_ms
+        return (self._real() if self._stopped_ms is None else self._stopped_ms) + self._ahead_ms
+
+    def stop(self):
+        self._stopped_ms = self._real()
+
+    def go_on(self):
+        self._stopped_ms = None
 
     def advance(self, w, milliseconds: int):
         self._ahead_ms += milliseconds
@@ -503,18 +510,20 @@ async def test_a_measurement_can_not_be_made_while_the_tunnel_is_down(tmp_path):
 # --- The uplink ---
 
 
-async def test_another_uplink_renews_all_that_went_by_the_old_one(tmp_path):
+async def test_another_uplink_renews_all_that_went_by_the_old_one(tmp_path, clock):
     nas = DirectPeer(2, "nas")
     async with behind_a_nat(tmp_path, nas) as w:
         await go_direct(w, nas)
         asked, polls, links = stun_requests(w), len(w.coordinator.polls), len(w.relay.preferred)
         nas.answers = False
+        clock.stop()  # no trust runs out by itself
         w.data_plane.uplinks = [(3, bytes((192, 168, 7, 1)), [bytes((192, 168, 7, 2))])]
         w.data_plane.own = [bytes((192, 168, 7, 2))]
         w.seen_at.append((bytes((198, 51, 100, 3)), 41641))
         w.data_plane.news.set()
         await until(lambda: w.data_plane.uplink_changes == 1)
         await until(lambda: w.data_plane.paths_set[-1] == (nas.key, None, False))
+        clock.go_on()
         await until(lambda: stun_requests(w) > asked)
         await until(lambda: len(w.coordinator.polls) > polls)
         await until(lambda: len(w.relay.preferred) > links)
