@@ -38,6 +38,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     if options.json is not None and not options.json.parent.is_dir():
         parser.error(f"--json {options.json}: there is no folder {options.json.parent}")
+    if options.json is not None and options.json.is_dir():
+        parser.error(f"--json {options.json}: that is a folder")
     if options.record is not None and not options.record.is_dir():
         parser.error(f"--record {options.record}: there is no such folder")
 
@@ -89,8 +91,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that belongs to who asked for it, also where sudo had to be asked."""
-    path.write_text(text)
+    """Write a file that belongs to who asked for it, also where sudo had to be asked. Raises HostError."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise HostError(f"{path} can't be written: {error.strerror}") from error
     if "SUDO_UID" in os.environ and "SUDO_GID" in os.environ:
         os.chown(path, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
 
