@@ -1,4 +1,4 @@
-"""Where the demo is asked to write to: what can't be written is said in a sentence, before the story if that is known."""
+"""Where the demo is to write to: what can't be written is said in a sentence, before the story if that is known."""
 
 from pathlib import Path
 
