@@ -138,7 +138,7 @@ def run() -> list[Metric]:
 
     joins = sum(map(len, results.values())) + 1
     starts = [one.daemon_start_s for direct in (False, True) for one in results["ours", direct]]
-    from_process = f"{_TSNET}, from its process's start"
+    from_process = f"{_TSNET}, from its process's start; ours from wayhomectl up, the daemon running (daemon_start_s)"
     return [
         median("relayed_first_reply_s", "s", False, lambda one: one.first_reply_s, from_process),
         median("direct_first_reply_s", "s", True, lambda one: one.first_reply_s, from_process),
