@@ -1,9 +1,12 @@
 """Debian trixie's MicroPython, unpacked beside the system and started through its own loader.
 
-Its binary needs newer libraries than Debian 12 has, so those come along (docs/decisions/0002-two-pythons.md).
+Its binary needs newer libraries than Debian 12 has, so those come along (docs/decisions/0002-two-pythons.md). Those of
+boards' processors run here through qemu-user.
 """
 
 import fcntl
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from .apt_root import AptRoot
@@ -29,15 +32,31 @@ _PACKAGES = [
     "libbsd0",
     "libmd0",
 ]
-_LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 
-def fetch(build: Path) -> Path:
+@dataclass(frozen=True)
+class _Architecture:
+    """Where Debian keeps a processor's libraries, its dynamic loader, what `uname -m` says, and qemu-user's name."""
+
+    libraries: str
+    loader: str
+    machine: str
+    emulator: str
+
+
+_ARCHITECTURES = {
+    "amd64": _Architecture("usr/lib/x86_64-linux-gnu", "ld-linux-x86-64.so.2", "x86_64", "qemu-x86_64"),
+    "arm64": _Architecture("usr/lib/aarch64-linux-gnu", "ld-linux-aarch64.so.1", "aarch64", "qemu-aarch64"),
+    "armhf": _Architecture("usr/lib/arm-linux-gnueabihf", "ld-linux-armhf.so.3", "armv7l", "qemu-arm"),
+}
+
+
+def fetch(build: Path, architecture: str = "amd64") -> Path:
     """Return the folder that holds the unpacked MicroPython, fetching it on first use; `build` keeps it.
 
-    Raises NoDebianMirror or FetchFailed (apt_root).
+    architecture: Debian's name. Raises NoDebianMirror or FetchFailed (apt_root).
     """
-    place = build / "micropython"
+    place = build / ("micropython" if architecture == "amd64" else f"micropython-{architecture}")
     tree = place / "tree"
     wanted = "\n".join(_PACKAGES)
     listing = place / "packages"
@@ -46,14 +65,20 @@ def fetch(build: Path) -> Path:
     with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (tree.is_dir() and listing.is_file() and listing.read_text() == wanted):
-            root = AptRoot(place / "apt", _SUITE)
+            root = AptRoot(place / "apt", _SUITE, architecture)
             root.unpack(root.fetch(_PACKAGES), tree)
             listing.write_text(wanted)
     return tree
 
 
-def command(tree: Path, *, heap: str = "8M") -> list[str]:
-    """Return the words that start this MicroPython; a script and its arguments may follow."""
-    libraries = tree / _LIBRARIES
-    loader = libraries / "ld-linux-x86-64.so.2"
-    return [str(loader), "--library-path", str(libraries), str(tree / "usr/bin/micropython"), "-X", f"heapsize={heap}"]
+def command(tree: Path, *, heap: str = "8M", architecture: str = "amd64") -> list[str]:
+    """Return the words that start this MicroPython; a script and its arguments may follow.
+
+    That of another processor than this machine's is started by qemu-user, which must be installed.
+    """
+    one = _ARCHITECTURES[architecture]
+    libraries = tree / one.libraries
+    words = [str(libraries / one.loader), "--library-path", str(libraries), str(tree / "usr/bin/micropython")]
+    if os.uname().machine != one.machine:
+        words.insert(0, one.emulator)
+    return [*words, "-X", f"heapsize={heap}"]
