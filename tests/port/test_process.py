@@ -1,7 +1,9 @@
 import asyncio
+import struct
 
 from shared.expect import raises
 from wayhomed.port import process
+from wayhomed.port.ffi import libc
 
 
 def run(script, environment):
@@ -35,3 +37,49 @@ def test_a_child_is_ended_even_if_it_will_not_go():
 
 def test_a_program_that_is_missing_is_an_oserror():
     assert raises(OSError, process.Child, ["no-such-program-anywhere"], {}).errno == 2
+
+
+def replaced_by(script):
+    """Return the exit code of a process that became a shell with this script."""
+    pid = libc().func("i", "fork", "")()
+    if pid == 0:
+        try:
+            process.replace(["sh", "-c", script])
+        finally:
+            libc().func("v", "_exit", "i")(99)
+    status = bytearray(4)
+    libc().func("i", "waitpid", "ipi")(pid, status, 0)
+    return struct.unpack("i", status)[0] >> 8
+
+
+def test_a_process_becomes_another_program_and_keeps_its_environment():
+    assert replaced_by('test -n "$PATH" && exit 7') == 7
+
+
+def test_what_was_open_is_closed_when_a_process_becomes_another_program():
+    with open("/proc/self/cmdline", "rb"):
+        # the shell itself has /proc/self/fd open while it lists it
+        assert replaced_by("set -- /proc/self/fd/*; test $# -le 4 && exit 7") == 7
+
+
+def test_signals_wait_for_the_program_that_a_process_becomes():
+    # SIGHUP, SIGINT, SIGUSR1 and SIGTERM; a shell lets them wait, for it asks for none
+    assert replaced_by("kill -TERM $$; kill -HUP $$; kill -USR1 $$; exit 7") == 7
+
+
+def test_becoming_a_program_that_is_missing_is_an_oserror():
+    pid = libc().func("i", "fork", "")()
+    if pid == 0:
+        try:
+            process.replace(["no-such-program-anywhere"])
+        except OSError as error:
+            libc().func("v", "_exit", "i")(error.errno)
+    status = bytearray(4)
+    libc().func("i", "waitpid", "ipi")(pid, status, 0)
+    assert struct.unpack("i", status)[0] >> 8 == 2
+
+
+def test_a_process_knows_the_words_that_it_was_started_with():
+    words = process.own_words()
+    assert words[0]
+    assert [word for word in words if "python" in word or "pytest" in word]

@@ -48,6 +48,7 @@ __all__ = [
     "udp_socket",
     "udp_socket6",
     "unix_address",
+    "unix_datagram",
     "unix_stream",
     "wait_readable",
     "wait_writable",
@@ -112,6 +113,10 @@ def udp_socket6():
 
 def unix_stream():
     return _open(_AF_UNIX, _SOCK_STREAM, 0)
+
+
+def unix_datagram():
+    return _open(_AF_UNIX, _SOCK_DGRAM, 0)
 
 
 def netlink_socket(protocol: int):
