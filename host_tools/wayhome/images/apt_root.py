@@ -12,6 +12,8 @@ from pathlib import Path
 _SOURCES = Path("/etc/apt/sources.list")
 _SOURCES_FOLDER = Path("/etc/apt/sources.list.d")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# A release's other name, under which a mirror that is amid its sync may still have a whole index of it.
+_ALIASES = {"trixie": "stable"}
 _DEBIAN_SUITES = re.compile(r"(bullseye|bookworm|trixie|forky|sid|stable|testing|unstable)$")
 
 
@@ -82,12 +84,24 @@ class AptRoot:
 
         Raises NoDebianMirror, or FetchFailed with apt's last words. Files already here are not fetched again.
         """
-        options = self._prepare()
-        self._run(["apt-get", *options, "-q", "update"])
+        options = self._update()
         archive = self._folder / "archive"
         archive.mkdir(exist_ok=True)
         self._run(["apt-get", *options, "-q", "download", *packages], cwd=archive)
         return [self._newest(archive, package) for package in packages]
+
+    def dependencies(self, package: str, beginning: str) -> list[str]:
+        """Return those packages that a package depends on whose names begin so: what a metapackage stands for.
+
+        Raises NoDebianMirror, or FetchFailed if there is none.
+        """
+        options = self._update()
+        text = self._run(["apt-cache", *options, "depends", "--important", package])
+        names = re.findall(r"Depends: (\S+)", text)
+        found = [name for name in names if name.startswith(beginning)]
+        if not found:
+            raise FetchFailed(f"{package} of {self._suite}/{self._architecture} depends on no {beginning}*")
+        return found
 
     def unpack(self, debs: list[Path], into: Path) -> None:
         """Unpack into a folder that appears whole or not at all."""
@@ -99,14 +113,30 @@ class AptRoot:
         shutil.rmtree(into, ignore_errors=True)
         partial.rename(into)
 
-    def _prepare(self) -> list[str]:
+    def _update(self) -> list[str]:
+        """Get the index; return apt's options for this folder."""
+        try:
+            options = self._prepare(self._suite)
+            self._run(["apt-get", *options, "-q", "update"])
+        except FetchFailed:
+            alias = _ALIASES.get(self._suite)
+            if alias is None:
+                raise
+            options = self._prepare(alias)
+            self._run(["apt-get", *options, "-q", "update"])
+            releases = [path.read_text() for path in (self._folder / "lists").glob(f"*_dists_{alias}_InRelease")]
+            if not any(f"\nCodename: {self._suite}\n" in text for text in releases):
+                raise
+        return options
+
+    def _prepare(self, suite: str) -> list[str]:
         mirror = debian_mirror()
         folder = self._folder.resolve()
         for part in ("lists/partial", "cache/archives/partial", "etc/preferences.d", "etc/apt.conf.d", "etc/trusted.d"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
         (folder / "etc/sources.list").write_text(
-            f"deb [arch={self._architecture} signed-by={mirror.signed_by}] {mirror.address} {self._suite} main\n"
+            f"deb [arch={self._architecture} signed-by={mirror.signed_by}] {mirror.address} {suite} main\n"
         )
         settings = {
             "Dir::State": folder,
@@ -133,8 +163,9 @@ class AptRoot:
         return found[-1]
 
     @staticmethod
-    def _run(command: list[str], cwd: Path | None = None) -> None:
+    def _run(command: list[str], cwd: Path | None = None) -> str:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
         if done.returncode:
             last_words = (done.stderr or done.stdout).strip().splitlines()[-3:]
             raise FetchFailed(f"{command[0]} failed: {' '.join(last_words)}")
+        return done.stdout

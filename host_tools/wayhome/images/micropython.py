@@ -42,12 +42,13 @@ class _Architecture:
     loader: str
     machine: str
     emulator: str
+    packages: tuple[str, ...] = ()  # beside those that all have
 
 
 _ARCHITECTURES = {
     "amd64": _Architecture("usr/lib/x86_64-linux-gnu", "ld-linux-x86-64.so.2", "x86_64", "qemu-x86_64"),
     "arm64": _Architecture("usr/lib/aarch64-linux-gnu", "ld-linux-aarch64.so.1", "aarch64", "qemu-aarch64"),
-    "armhf": _Architecture("usr/lib/arm-linux-gnueabihf", "ld-linux-armhf.so.3", "armv7l", "qemu-arm"),
+    "armhf": _Architecture("usr/lib/arm-linux-gnueabihf", "ld-linux-armhf.so.3", "armv7l", "qemu-arm", ("libgcc-s1",)),
 }
 
 
@@ -58,7 +59,8 @@ def fetch(build: Path, architecture: str = "amd64") -> Path:
     """
     place = build / ("micropython" if architecture == "amd64" else f"micropython-{architecture}")
     tree = place / "tree"
-    wanted = "\n".join(_PACKAGES)
+    packages = [*_PACKAGES, *_ARCHITECTURES[architecture].packages]
+    wanted = "\n".join(packages)
     listing = place / "packages"
     (place / "apt").mkdir(parents=True, exist_ok=True)
     # On a new checkout all workers of the tests want it at once: one fetches, the others wait.
@@ -66,7 +68,7 @@ def fetch(build: Path, architecture: str = "amd64") -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (tree.is_dir() and listing.is_file() and listing.read_text() == wanted):
             root = AptRoot(place / "apt", _SUITE, architecture)
-            root.unpack(root.fetch(_PACKAGES), tree)
+            root.unpack(root.fetch(packages), tree)
             listing.write_text(wanted)
     return tree
 
