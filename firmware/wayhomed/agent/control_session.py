@@ -26,6 +26,7 @@ from .state import StateError
 WATCHDOG_MS = const(120_000)  # the poll ends after this long without a message
 _PING_MS = const(15_000)
 # Chosen by us
+_NAME = "the coordinator's session"  # as the watchdog knows it
 _REQUEST_MS = const(60_000)
 _ANSWER_BYTES = const(1_048_576)
 _SHOWN_CHARACTERS = const(200)
@@ -126,11 +127,13 @@ class ControlSession:
         while True:
             if not self._state.prefs.want_running or not self._state.prefs.login_server:
                 self._set_phase(Phase.STOPPED)
+                self._board.progress.rests(_NAME)
                 self._kicked.clear()
                 await self._kicked.wait()
                 continue
             self._kicked.clear()
             started_ms = monotonic_ms()
+            self._board.progress.due(_NAME, started_ms + _REQUEST_MS)
             wait_ms = 0
             try:
                 await run_all(self._connect_and_serve(), self._kicked.wait())
@@ -157,6 +160,7 @@ class ControlSession:
                 if monotonic_ms() - started_ms > _STEADY_MS:
                     self._backoff.succeeded()
                 wait_ms = self._backoff.failed(random_bytes(1)[0])
+            self._board.progress.due(_NAME, monotonic_ms() + wait_ms)
             await wait_for_event(self._kicked, wait_ms)
 
     def _disconnected(self) -> None:
@@ -259,6 +263,7 @@ class ControlSession:
                 self.auth_url = followup
                 self.error = ""
                 self._log.info("to let this board in, open " + followup)
+                self._board.progress.rests(_NAME)  # until a person has acted
                 self._set_phase(Phase.NEEDS_LOGIN)
                 self._board.session_changed()
                 continue
@@ -350,6 +355,7 @@ class ControlSession:
         heard_ms = monotonic_ms()
         while True:
             left_ms = max(1, heard_ms + WATCHDOG_MS - monotonic_ms())
+            self._board.progress.due(_NAME, monotonic_ms() + left_ms)
             data = await within(left_ms, answer.read(), "the coordinator's map stream")
             if data is None:
                 raise BadWire("the coordinator ended the map stream")
@@ -373,6 +379,7 @@ class ControlSession:
             self._judge_self()
         if difference.sleep_ms:
             self._log.info("the coordinator asks for a pause of %d ms" % difference.sleep_ms)
+            self._board.progress.due(_NAME, monotonic_ms() + difference.sleep_ms)
             await sleep_ms(difference.sleep_ms)
 
     def _judge_self(self) -> None:

@@ -28,8 +28,10 @@ from .paths import PathKeeper
 from .pings import Pings
 from .relay_links import RelayLinks
 from .state import StateError
+from .watchdog import Progress
 
 # Chosen by us
+_DATA_PLANE = "the data plane"
 _REPLAN_MS = const(60_000)  # keys expire without anybody saying so
 _SETTLE_MS = const(500)  # an interface comes with several changes at once
 _SAVE_EVERY_MS = const(10_000)
@@ -59,6 +61,8 @@ class Board:
         self.save_error = ""
         self.applied = False  # the present netmap is in the kernel
         self.refused_packets = 0  # from relays, of nobody we know
+        self.progress = Progress()
+        self.replacing = False  # this process ends to become a new one, which goes on with what stands
         self._make_data_plane = make_data_plane
         self._one_call = asyncio.Lock()  # the data plane is asked one thing at a time
         self._node_private_in_use = b""
@@ -87,6 +91,11 @@ class Board:
             self._save_netmap()
 
     def stop(self) -> None:
+        self._stop.set()
+
+    def replace(self) -> None:
+        """End, but leave what stands for the next process where the data plane can."""
+        self.replacing = True
         self._stop.set()
 
     def _load_netmap(self) -> None:
@@ -268,11 +277,13 @@ class Board:
         data_plane = self._make_data_plane()
         self._node_private_in_use = self.state.node_private
         self.standing = True
+        self.progress.due(_DATA_PLANE, monotonic_ms())
         try:
             await data_plane.start(self._node_private_in_use)
             await self._use(data_plane)
         finally:
             self.standing = False
+            self.progress.rests(_DATA_PLANE)
             self._tell()
 
     async def _use(self, data_plane) -> None:
@@ -306,6 +317,7 @@ class Board:
 
     async def _apply_loop(self, data_plane) -> None:
         while True:
+            self.progress.due(_DATA_PLANE, monotonic_ms() + _REPLAN_MS)
             await wait_for_event(self._apply_due, _REPLAN_MS)
             self._apply_due.clear()
             async with self._one_call:

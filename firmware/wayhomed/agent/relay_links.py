@@ -15,6 +15,7 @@ from wayhomed.wire.errors import BadWire
 _CONNECT_MS = const(1_500)
 _HANDSHAKE_MS = const(10_000)
 _SILENCE_MS = const(120_000)
+_NAME = "the relay links"
 _EXPIRE_MS = const(15_000)
 _DEFAULT_PORT = const(443)
 _PLAIN_PORT = const(80)
@@ -123,6 +124,7 @@ class RelayLinks:
         try:
             await run_all(self._supervise(), self._probe_regions())
         finally:
+            self._board.progress.rests(_NAME)
             for region_id in list(self._tasks):
                 self._end(region_id)
 
@@ -134,6 +136,7 @@ class RelayLinks:
             for region_id in self.relays.wanted():
                 if region_id not in self._tasks:
                     self._tasks[region_id] = asyncio.create_task(self._keep(region_id))
+            self._board.progress.due(_NAME, monotonic_ms() + _EXPIRE_MS)
             await wait_for_event(self._changed, _EXPIRE_MS)
 
     def _end(self, region_id: int) -> None:

@@ -65,6 +65,25 @@ def summary(board) -> dict:
     }
 
 
+def in_one_line(board) -> str:
+    """Return how the board is, or what it lacks, as one sentence."""
+    short = summary(board)
+    problems = short["problems"]
+    more = "; " + problems[0] if problems else ""
+    if not board.state.prefs.want_running:
+        return "down; wayhomectl up brings it into the mesh" + more
+    if short["auth_url"]:
+        return "waits for somebody to let it in; wayhomectl status shows the link"
+    if not short["up"]:
+        return "not up yet: " + (problems[0] if problems else short["state"])
+    return "up as %s: %d peers, relay %s%s" % (
+        short["self"]["name"],
+        len(board.netmap.peers),
+        short["relay"]["code"],
+        more,
+    )
+
+
 async def full_status(board) -> dict:
     """Return everything that `wayhomectl status` shows, ready for JSON."""
     result = summary(board)

@@ -24,7 +24,8 @@ def inet_endpoint(address) -> tuple:
 
 def unix_address(path: str):
     """Return what connect takes for a UNIX socket: struct sockaddr_un."""
-    return struct.pack("H", _AF_UNIX) + path.encode() + b"\0"
+    # a name that begins with a zero byte is no file's, and ends with its length alone
+    return struct.pack("H", _AF_UNIX) + path.encode() + (b"" if path.startswith("\0") else b"\0")
 
 
 def netlink_address(groups: int):
