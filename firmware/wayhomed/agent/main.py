@@ -1,18 +1,22 @@
 """wayhomed: the command line of the daemon."""
 
 import asyncio
+import os
 import sys
 
 from wayhomed.linux.dataplane import DataPlane, check_rights
 from wayhomed.linux.dataplane import Settings as DataPlaneSettings
 from wayhomed.linux.errors import DataPlaneError
-from wayhomed.port import runtime
+from wayhomed.linux.watchdog_device import WatchdogDevice
+from wayhomed.port import process, runtime
 
 from . import log as logging
-from . import options
+from . import options, watchdog
 from .daemon import Board, Settings
 from .local_api import LocalApi
+from .service_manager import ServiceManager
 from .state import State, StateError, reason
+from .version import VERSION
 
 COMMAND = options.Command(
     "wayhomed",
@@ -21,10 +25,11 @@ COMMAND = options.Command(
     "wayhomed --state /var/lib/wayhome",
     [
         options.Option("state", "where keys and settings are kept", "DIR", "/var/lib/wayhome"),
-        options.Option("socket", "where wayhomectl finds this daemon", "PATH", "/run/wayhomed.sock"),
+        options.Option("socket", "where wayhomectl finds this daemon", "PATH", "/run/wayhome/wayhomed.sock"),
         options.Option("interface", "name of the tunnel's interface", "NAME", "wayhome0"),
         options.Option("port", "UDP port of WireGuard", "NUMBER", "41641"),
         options.Option("wireguard-go", "the userspace WireGuard to run", "PROGRAM", "wireguard-go"),
+        options.Option("watchdog", "feed this watchdog; without us the machine is restarted", "DEVICE"),
         options.Option("system-log", "log to the system's log instead of stderr"),
         options.Option("verbose", "log what is of use to developers only, too"),
         options.Option("lab-insecure-relays", "for labs: believe relays that are marked InsecureForTests"),
@@ -48,48 +53,102 @@ def run(words: list) -> int:
     except options.UsageError as error:
         runtime.write_stderr("wayhomed: " + str(error) + "\n")
         return 2
-    log = _log(values)
+    log = logging.Log(_log_writer(values), runtime.wall_clock_s, logging.DEBUG if values["verbose"] else logging.INFO)
     state = State(values["state"])
     try:
         state.open()
         undo_path = values["state"].rstrip("/") + "/undo.json"
         data_plane_settings = DataPlaneSettings(undo_path, values["interface"], port, values["wireguard-go"])
         DataPlane(data_plane_settings)  # says at once what is wrong with the interface's name
-        asyncio.run(_serve(values, state, log, data_plane_settings))
+        is_replaced = asyncio.run(_serve(values, state, log, data_plane_settings))
     except (StateError, DataPlaneError) as error:
         log.error(str(error))
         return 1
+    except Exception as error:
+        log.error("a fault in wayhomed itself (%s); it ends, please report what follows" % repr(error)[:200])
+        raise
+    if is_replaced:
+        try:
+            process.replace(process.own_words())
+        except OSError as error:
+            log.error("the new process could not be started: %s" % error)
+            return 1
     return 0
 
 
-def _log(values: dict) -> logging.Log:
-    write = _to_stderr
+def _log_writer(values: dict):
+    """Return what puts the log's lines out."""
     if values["system-log"]:
         try:
-            write = runtime.SystemLog().write
+            return runtime.SystemLog().write
         except OSError:
             runtime.write_stderr("wayhomed: there is no system log; logging to stderr\n")
-    return logging.Log(write, runtime.wall_clock_s, logging.DEBUG if values["verbose"] else logging.INFO)
+    return _to_journal if os.getenv("JOURNAL_STREAM") else _to_stderr
+
+
+def _to_journal(severity: int, text: str) -> None:
+    # Source: sd-daemon(3): the number is the line's severity
+    runtime.write_stderr("<%d>%s\n" % (severity, text))
 
 
 def _to_stderr(severity: int, text: str) -> None:
-    # systemd reads the number as the line's severity; for people it is noise, so it comes only with errors
     runtime.write_stderr(("wayhomed: error: " if severity <= logging.ERROR else "wayhomed: ") + text + "\n")
 
 
-async def _serve(values: dict, state: State, log, data_plane_settings) -> None:
+async def _serve(values: dict, state: State, log, data_plane_settings) -> bool:
+    """Run the daemon; return True if it has ended for a new process to go on."""
     settings = Settings()
     settings.allow_insecure_relays = values["lab-insecure-relays"]
     settings.plain_relays = values["lab-plain-relays"]
     board = Board(settings, state, log, lambda: DataPlane(data_plane_settings))
-    try:
-        api = LocalApi(board, values["socket"])
-    except OSError as error:
-        raise StateError(
-            "the socket %s can't be made: %s; name another with --socket" % (values["socket"], reason(error))
-        )
+    api = _local_api(board, values["socket"])
     check_rights()
-    runtime.on_stop_signals(board.stop)
-    log.info("wayhomed is ready at " + values["socket"])
-    await board.run(api.run(asyncio.create_task))
+    manager = ServiceManager()
+    device = WatchdogDevice(values["watchdog"]) if values["watchdog"] else None
+    runtime.on_signals(
+        {
+            process.SIGTERM: board.stop,
+            process.SIGINT: board.stop,
+            process.SIGHUP: lambda: _reload(values, log, manager),
+            process.SIGUSR1: board.replace,
+        }
+    )
+    services = [api.run(asyncio.create_task), manager.keep_status(board)]
+    feeders = [(device.period_ms, device.feed)] if device is not None else []
+    if manager.watchdog_ms():
+        feeders.append((manager.watchdog_ms(), manager.alive))
+    if feeders:
+        services.append(watchdog.feed(board.progress, feeders, log))
+    log.info("wayhomed %s is ready at %s (%s)" % (VERSION, values["socket"], runtime.python_name()))
+    manager.ready()
+    await board.run(*services)
+    # An error does not come here: the watchdog then runs on, for whoever starts us again.
+    if board.replacing:
+        manager.reloading()
+        log.info("wayhomed makes room for a new process in its place")
+        if device is not None:
+            device.hand_over()
+        return True
+    manager.stopping()
     log.info("wayhomed has stopped")
+    if device is not None:
+        device.release()
+    return False
+
+
+def _local_api(board: Board, path: str) -> LocalApi:
+    try:
+        folder = path[: path.rfind("/")]
+        if folder and not runtime.is_there(folder):
+            runtime.make_directory(folder, 0o755)
+        return LocalApi(board, path)
+    except OSError as error:
+        raise StateError("the socket %s can't be made: %s; name another with --socket" % (path, reason(error)))
+
+
+def _reload(values: dict, log: logging.Log, manager: ServiceManager) -> None:
+    """SIGHUP: begin the log anew."""
+    manager.reloading()
+    log.write_to(_log_writer(values))
+    log.info("asked to read the configuration again")
+    manager.ready()

@@ -20,7 +20,7 @@ _COUNT_UNTIL_DIRECT = const(10)
 _APART_UNTIL_DIRECT_MS = const(1_000)
 _COUNT = const(3)
 _APART_MS = const(200)
-_SOCKET = options.Option("socket", "where the daemon listens", "PATH", "/run/wayhomed.sock")
+_SOCKET = options.Option("socket", "where the daemon listens", "PATH", "/run/wayhome/wayhomed.sock")
 _JSON = options.Option("json", "print one JSON document, for scripts")
 
 UP = options.Command(

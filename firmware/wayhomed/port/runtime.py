@@ -3,6 +3,7 @@
 All file calls raise OSError with its errno, on both Pythons.
 """
 
+import os
 import sys
 
 from . import MICROPYTHON
@@ -15,9 +16,11 @@ else:
 __all__ = [
     "SystemLog",
     "hostname",
+    "is_there",
     "lock_file",
     "make_directory",
     "mode_of",
+    "on_signals",
     "on_stop_signals",
     "operating_system",
     "python_name",
@@ -34,6 +37,7 @@ SystemLog = _backend.SystemLog
 lock_file = _backend.lock_file
 make_directory = _backend.make_directory
 mode_of = _backend.mode_of
+on_signals = _backend.on_signals
 on_stop_signals = _backend.on_stop_signals
 operating_system = _backend.operating_system
 remove_file = _backend.remove_file
@@ -82,6 +86,15 @@ def write_file(path: str, data: bytes, mode: int) -> None:
         except OSError:
             pass  # the first error is the one to tell
         raise
+
+
+def is_there(path: str) -> bool:
+    """Tell whether a file or directory of this name can be seen."""
+    try:
+        os.stat(path)
+    except OSError:
+        return False
+    return True
 
 
 def hostname() -> str:

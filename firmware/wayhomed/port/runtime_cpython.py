@@ -81,11 +81,20 @@ def write_stdout(text: str) -> None:
         rest = rest[os.write(1, rest) :]
 
 
+def on_signals(callbacks: dict) -> None:
+    """Call callbacks[signal number] (no arguments) from the event loop when that signal comes.
+
+    One that came while process.replace() held them back is delivered now.
+    """
+    loop = asyncio.get_running_loop()
+    for number, callback in callbacks.items():
+        loop.add_signal_handler(number, callback)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, list(callbacks))
+
+
 def on_stop_signals(callback) -> None:
     """Call `callback` (no arguments) from the event loop at SIGTERM and SIGINT instead of dying of them."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, callback)
+    on_signals({signal.SIGTERM: callback, signal.SIGINT: callback})
 
 
 def lock_file(path: str):

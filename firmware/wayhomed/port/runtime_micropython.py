@@ -106,6 +106,11 @@ def write_stdout(text: str) -> None:
     sys.stdout.write(text)
 
 
+def on_signals(callbacks: dict) -> None:
+    """Not offered yet, as below."""
+    raise NotImplementedError("signals under MicroPython")
+
+
 def on_stop_signals(callback) -> None:
     """Not offered yet: the daemon itself runs under CPython (signalfd comes with the sockets' MicroPython half)."""
     raise NotImplementedError("signals under MicroPython")
