@@ -1,4 +1,5 @@
 from wayhomed.core import dataplane
+from wayhomed.core.ceiling import Ceiling
 from wayhomed.core.dataplane import Facts, Preferences, plan
 from wayhomed.core.netmap import Netmap
 from wayhomed.core.published import KEY
@@ -251,8 +252,8 @@ def test_published_devices_lie_in_private_networks_that_we_are_connected_to():
     assert not published("8.8.8.8")
     assert not published("100.64.8.1", facts=carrier())  # the carrier's, not ours to give away
     assert published("192.168.2.10", advertising("192.168.2.0/24"))
-    assert not published("192.168.1.10", Preferences(publish_within=[]))
-    assert published("10.0.0.1", Preferences(publish_within=[prefix_from_text("10.0.0.0/24")]))
+    assert not published("192.168.1.10", Preferences(ceiling=Ceiling(publish=[])))
+    assert published("10.0.0.1", Preferences(ceiling=Ceiling(publish=[prefix_from_text("10.0.0.0/24")])))
 
 
 def test_a_device_is_published_under_an_address_of_the_mesh():

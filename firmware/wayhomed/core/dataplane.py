@@ -1,17 +1,18 @@
 """What the kernel is to do, decided from three things: the netmap, the owner's preferences, the facts of this machine.
 
-    coordinator's netmap  AND  what the owner allows here (Preferences)  AND  what the machine needs itself (Facts)
+    coordinator's netmap  AND  what the owner wants and allows (Preferences)  AND  what the machine needs itself (Facts)
 
-The second and third are the local ceiling: a stolen coordinator can't take more than they leave. What is refused is
-reported, never half done. Source: wireguard.md sections 1, 4, 5 and 6.
+The second and third limit what a stolen coordinator can take. What is refused is reported, never half done.
+Source: wireguard.md sections 1, 4, 5 and 6.
 """
 
 from wayhomed.port import const
 from wayhomed.wire import address
 
 from . import ranges
+from .ceiling import ANY, Ceiling
 from .filter import read_filter
-from .prefixes import is_mesh_address, is_private, no_subnet_reason
+from .prefixes import is_mesh6, is_mesh_address, is_private, no_subnet_reason
 from .published import read_published
 
 # Chosen by us
@@ -20,21 +21,25 @@ MAX_PREFIXES_OF_PEER = const(1024)
 MAX_PREFIXES = const(16_384)
 _MAX_OWN_ADDRESSES = const(8)
 _MAX_PROBLEMS = const(100)
+_MAX_REFUSED = const(500)
+# Of all public addresses, as many as others may take by routes that the owner has not named: a /8, or a /28 of IPv6.
+# Beyond that a coordinator would draw the Internet into the tunnel piece by piece, without any default route.
+_MAX_PUBLIC4 = const(1 << 24)
+_MAX_PUBLIC6 = 1 << 100
 
 
 class Preferences:
     """What the owner of this machine allows.
 
     advertise_routes: prefixes that others may reach through us; accept_routes: whether we use others' subnets;
-    snat: hide mesh addresses from LAN devices behind ours; publish_within: prefixes that published devices may lie in,
-    None for the private networks that this machine is connected to.
+    snat: hide mesh addresses from LAN devices behind ours; ceiling: a ceiling.Ceiling, what is allowed at most.
     """
 
-    def __init__(self, advertise_routes=(), accept_routes=False, snat=True, publish_within=None):
+    def __init__(self, advertise_routes=(), accept_routes=False, snat=True, ceiling=None):
         self.advertise_routes = list(advertise_routes)
         self.accept_routes = accept_routes
         self.snat = snat
-        self.publish_within = publish_within
+        self.ceiling = ceiling or Ceiling()
 
 
 class Facts:
@@ -85,7 +90,8 @@ class Plan:
     """What DataPlane.apply makes true.
 
     addresses: ips of the interface; peers: {public key: set of prefixes}; routes: set of prefixes; forwarding: whether
-    the machine must forward packets; firewall; refused: [(prefix, node's name, reason)]; problems: sentences.
+    the machine must forward packets; firewall; refused: [(prefix, node's name, reason)]; problems: sentences;
+    denied: sentences about what the coordinator wants and the owner's ceiling does not leave.
     """
 
     def __init__(self):
@@ -96,6 +102,7 @@ class Plan:
         self.firewall = Firewall()
         self.refused = []
         self.problems = []
+        self.denied = []
 
 
 def plan(netmap, preferences: Preferences, facts: Facts) -> Plan:
@@ -108,10 +115,15 @@ def plan(netmap, preferences: Preferences, facts: Facts) -> Plan:
     advertised = _plan_advertised(result, preferences)
     _plan_published(result, netmap.node, preferences, facts, advertised)
     _plan_peers(result, netmap, preferences, facts, advertised)
-    _plan_rules(result, netmap, facts, advertised)
+    _plan_rules(result, netmap, preferences.ceiling, facts, advertised)
+    if isinstance(netmap.dns.get("Resolvers"), list) and netmap.dns["Resolvers"]:
+        result.denied.append("the coordinator names DNS servers for all names; this machine's DNS stays as it is")
     result.forwarding = bool(advertised or result.firewall.published)
     result.firewall.contain4 = result.forwarding and not facts.forwards4
     result.firewall.contain6 = result.forwarding and not facts.forwards6
+    if len(result.refused) > _MAX_REFUSED:
+        result.problems.append("and %d more addresses and routes are refused" % (len(result.refused) - _MAX_REFUSED))
+        result.refused[_MAX_REFUSED:] = []
     if len(result.problems) > _MAX_PROBLEMS:
         result.problems[_MAX_PROBLEMS:] = ["and %d more problems" % (len(result.problems) - _MAX_PROBLEMS)]
     return result
@@ -133,29 +145,31 @@ def _plan_advertised(result: Plan, preferences: Preferences) -> list:
     """Return the prefixes that we serve."""
     served = []
     for prefix in preferences.advertise_routes:
-        reason = no_subnet_reason(prefix)
+        reason = no_subnet_reason(prefix) or preferences.ceiling.lan_reason(prefix)
         if reason:
             result.refused.append((prefix, "this node", reason))
-        else:
-            served.append(prefix)
+            continue
+        served.append(prefix)
+        if preferences.ceiling.is_cut(prefix):
+            result.denied.append("of %s only what allow-lans leaves is served" % address.prefix_text(prefix))
     return served
 
 
 def _plan_published(result: Plan, node, preferences: Preferences, facts: Facts, advertised: list) -> None:
-    within = preferences.publish_within
-    if within is None:
+    within = preferences.ceiling.publish
+    if within == ANY:
         within = [prefix for prefix in facts.connected if is_private(prefix)] + advertised
     devices, problems = read_published(node.cap_map)
     result.problems.extend(problems)
     for device in devices:
-        reason = _published_reason(device, within, result.addresses, facts)
+        reason = _published_reason(device, within, preferences.ceiling, result.addresses, facts)
         if reason:
             result.problems.append("published device %s is refused: %s" % (device.name, reason))
         else:
             result.firewall.published.append(device)
 
 
-def _published_reason(device, within: list, own: list, facts: Facts) -> str:
+def _published_reason(device, within: list, ceiling: Ceiling, own: list, facts: Facts) -> str:
     """Say why a device may not be published from here, or ""."""
     for mesh_ip, target in device.pairs:
         if not is_mesh_address((mesh_ip, 8 * len(mesh_ip))):
@@ -164,6 +178,9 @@ def _published_reason(device, within: list, own: list, facts: Facts) -> str:
             return address.ip_text(mesh_ip) + " is this machine's own address"
         if target in facts.own:
             return address.ip_text(target) + " is this machine itself; its services are opened by policy alone"
+        reason = ceiling.target_reason(target)
+        if reason:
+            return address.ip_text(target) + ": " + reason
         for prefix in within:
             if address.contains(prefix, target):
                 break
@@ -192,6 +209,7 @@ def _plan_peers(result: Plan, netmap, preferences: Preferences, facts: Facts, ad
     for device in result.firewall.published:
         reserved.update([mesh_ip for mesh_ip, _target in device.pairs])
     owners: dict = {}
+    public = _PublicSpace()
     # Single addresses of all peers come first, so that no subnet can take what is somebody's own.
     for peer in peers:
         for prefix in peer.allowed_ips:
@@ -203,13 +221,34 @@ def _plan_peers(result: Plan, netmap, preferences: Preferences, facts: Facts, ad
         for prefix in peer.allowed_ips:
             if not is_mesh_address(prefix) and not _is_other_default(prefix):
                 if preferences.accept_routes:
-                    _give(result, owners, peer, prefix, _subnet_reason(prefix, facts, advertised))
+                    reason = _subnet_reason(prefix, facts, advertised) or preferences.ceiling.peers_route_reason(prefix)
+                    if not reason and preferences.ceiling.peers_routes == ANY and prefix not in owners:
+                        reason = public.take(prefix)
+                    _give(result, owners, peer, prefix, reason)
     result.routes = set(owners)
     result.firewall.peers = ranges.Ranges([ranges.single(prefix[0]) for prefix in singles])
     result.firewall.allowed = ranges.Ranges([ranges.of_prefix(prefix) for prefix in owners])
     result.firewall.jailed = ranges.Ranges(
         [ranges.of_prefix(prefix) for peer in peers if peer.is_jailed for prefix in result.peers[peer.key]]
     )
+
+
+class _PublicSpace:
+    """How much of the Internet the routes of others take together."""
+
+    def __init__(self):
+        self._left = {4: _MAX_PUBLIC4, 16: _MAX_PUBLIC6}
+
+    def take(self, prefix: tuple) -> str:
+        """Count a prefix if it is public; say why it may not be had, or ""."""
+        ip, length = prefix
+        if is_private(prefix) or is_mesh6(ip):
+            return ""
+        size = 1 << 8 * len(ip) - length
+        if size > self._left[len(ip)]:
+            return "it takes too much of the Internet; name it in allow-peers-routes if it may have it"
+        self._left[len(ip)] -= size
+        return ""
 
 
 def _is_other_default(prefix: tuple) -> bool:
@@ -260,7 +299,7 @@ def _subnet_reason(prefix: tuple, facts: Facts, advertised: list) -> str:
     return _needed_here(prefix, facts)
 
 
-def _plan_rules(result: Plan, netmap, facts: Facts, advertised: list) -> None:
+def _plan_rules(result: Plan, netmap, ceiling: Ceiling, facts: Facts, advertised: list) -> None:
     def holders(capability: str) -> list:
         return [
             prefix[0]
@@ -276,13 +315,15 @@ def _plan_rules(result: Plan, netmap, facts: Facts, advertised: list) -> None:
     # Our addresses outside the mesh (LAN, WAN) are opened only by a rule that names them alone: whoever opens a LAN to
     # others means its devices, not the services of the router in it.
     outside = [ip for ip in facts.own if ip not in result.addresses]
-    routed = [ranges.of_prefix(prefix) for prefix in advertised] + firewall.own.items()
+    routed = [one for prefix in advertised for one in ceiling.lan_ranges(prefix)] + firewall.own.items()
     for device in firewall.published:
         routed.extend([ranges.single(mesh_ip) for mesh_ip, _target in device.pairs])
     served = ranges.Ranges(routed)
     for ip in outside:
         served = served.without(ip)
+    here = ranges.Ranges(firewall.own.items() + [ranges.single(ip) for ip in outside])
     named = set()
+    was_cut = False
     for rule in read.rules:
         openings = []
         for opening in rule.openings:
@@ -296,5 +337,12 @@ def _plan_rules(result: Plan, netmap, facts: Facts, advertised: list) -> None:
                 openings.append(opening)
         if openings:
             rule.openings = openings
-            firewall.rules.append(rule)
+            rules, cut_more = ceiling.cut_services(rule, here)
+            firewall.rules.extend(rules)
+            was_cut = was_cut or cut_more
     firewall.named = ranges.Ranges([ranges.single(ip) for ip in named])
+    if was_cut:
+        result.denied.append(
+            "the policy opens more of this machine's own services than allow-services leaves, which is: "
+            + ceiling.services_text()
+        )
