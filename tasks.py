@@ -29,8 +29,11 @@ TEST_PACKAGES = {
     "dpkg-deb": "dpkg",
     "chromium": "chromium",
     "git": "git",
+    "qemu-arm": "qemu-user",
 }
-BENCH_PACKAGES = {"turnserver": "coturn", "iperf3": "iperf3"}
+# Emulated machines with Debian's kernel, for the tests and benchmarks that the host's own kernel cannot run.
+GUEST_PACKAGES = {"qemu-system-x86_64": "qemu-system-x86", "qemu-system-aarch64": "qemu-system-arm"}
+BENCH_PACKAGES = {**GUEST_PACKAGES, "turnserver": "coturn", "iperf3": "iperf3"}
 # Libraries have no command: the file that the dynamic loader knows stands for them.
 LIBRARIES = {"libnftables.so.1": "libnftables1"}
 
@@ -66,6 +69,8 @@ def test(c: Context, fast: bool = False, select: str = "", workers: int = 2) -> 
     packages = dict(TEST_PACKAGES)
     if fast:
         del packages["chromium"]
+    else:
+        packages |= GUEST_PACKAGES
     _ensure_packages(packages, "for the tests (networks from namespaces, userspace WireGuard, captures, a browser)")
     words = [PYTHON, "-m", "pytest", "-q", "-n", str(workers), "--dist", "loadfile"]
     if fast:

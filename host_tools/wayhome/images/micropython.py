@@ -73,14 +73,20 @@ def fetch(build: Path, architecture: str = "amd64") -> Path:
     return tree
 
 
+def libraries(tree: Path, architecture: str = "amd64") -> tuple[Path, Path]:
+    """Return the folder of the tree's libraries, and the dynamic loader among them."""
+    folder = tree / _ARCHITECTURES[architecture].libraries
+    return folder, folder / _ARCHITECTURES[architecture].loader
+
+
 def command(tree: Path, *, heap: str = "8M", architecture: str = "amd64") -> list[str]:
     """Return the words that start this MicroPython; a script and its arguments may follow.
 
     That of another processor than this machine's is started by qemu-user, which must be installed.
     """
     one = _ARCHITECTURES[architecture]
-    libraries = tree / one.libraries
-    words = [str(libraries / one.loader), "--library-path", str(libraries), str(tree / "usr/bin/micropython")]
+    folder, loader = libraries(tree, architecture)
+    words = [str(loader), "--library-path", str(folder), str(tree / "usr/bin/micropython")]
     if os.uname().machine != one.machine:
         words.insert(0, one.emulator)
     return [*words, "-X", f"heapsize={heap}"]
