@@ -18,7 +18,7 @@ from wayhome.images.apt_root import NoDebianMirror
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 BUILD = ROOT / "build"
-SHARED_FOLDERS = ("wire", "core", "port", "linux", "agent")
+SHARED_FOLDERS = ("wire", "core", "port", "linux", "agent", "helper")
 _RUN_SECONDS = 300
 
 # No test is timed: on a busy machine an example may take any time.

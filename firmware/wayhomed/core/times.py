@@ -79,10 +79,15 @@ def seconds_from_text(text: str) -> int:
     return seconds if seconds > 0 else 0
 
 
+def civil(seconds: int) -> tuple:
+    """Return (year, month, day, hour, minute, second), UTC, of seconds since 1970."""
+    year, month, day = _civil_from_days(seconds // _DAY_S)
+    rest = seconds % _DAY_S
+    return year, month, day, rest // 3600, rest // 60 % 60, rest % 60
+
+
 def text_from_seconds(seconds: int) -> str:
     """Return the RFC 3339 text in UTC; the zero time for 0."""
     if seconds <= 0:
         return "0001-01-01T00:00:00Z"
-    year, month, day = _civil_from_days(seconds // _DAY_S)
-    rest = seconds % _DAY_S
-    return "%04d-%02d-%02dT%02d:%02d:%02dZ" % (year, month, day, rest // 3600, rest // 60 % 60, rest % 60)
+    return "%04d-%02d-%02dT%02d:%02d:%02dZ" % civil(seconds)
