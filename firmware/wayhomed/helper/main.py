@@ -23,7 +23,7 @@ _SOCKET_MODE = 0o666
 _REQUEST_BYTES = const(4_096)
 _REQUEST_MS = const(5_000)
 _PASSWD_BYTES = const(262_144)
-SOCKET = "/run/wayhomed-helper.sock"
+SOCKET = "/run/wayhome-helper/helper.sock"
 
 COMMAND = options.Command(
     "wayhomed-helper",
@@ -45,6 +45,9 @@ class Helper:
         """Raises OSError if the socket can't be made."""
         self._uids = uids
         self._commands = commands
+        folder = path[: path.rfind("/")]
+        if folder and not runtime.is_there(folder):
+            runtime.make_directory(folder, 0o755)
         self._listener = net.LocalListener(path, _SOCKET_MODE)
 
     async def run(self) -> None:
