@@ -9,6 +9,9 @@ import struct
 
 from .crypto import same_bytes, sha256
 from .tasks import within
+from .tls_error import TlsRefused, no_tls
+
+__all__ = ["TlsRefused"]
 
 _READ_BYTES = 65536
 _SO_MARK = 36
@@ -17,13 +20,7 @@ _SO_PEERCRED = 17
 # first probe also opens the way back through a router that has forgotten us: who only listens gets nothing till then.
 _KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3), (18, 20_000))
 _LISTEN_BACKLOG = 8
-
-
-class TlsRefused(OSError):
-    """The other side's certificate is not the one due, or it speaks no TLS."""
-
-    def __init__(self, text):
-        super().__init__(1, text)
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL; the ssl module has no name for it
 
 
 class Stream:
@@ -68,9 +65,7 @@ class TlsStream:
         except ssl.SSLError as error:
             if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
                 # So OpenSSL calls any first bytes that are no TLS record: most often https:// for a server of http://.
-                raise TlsRefused(
-                    self._server_name + " does not speak TLS there; is it http:// or another port?"
-                ) from None
+                raise no_tls(self._server_name) from None
             raise TlsRefused("TLS with " + self._server_name + ": " + str(error.reason or error)) from None
 
     def certificate(self) -> bytes:
@@ -174,29 +169,36 @@ async def connect_tcp(ip: bytes, port: int, timeout_ms: int, mark: int) -> Strea
     return Stream(made)
 
 
-_authorities = None
+# X509_V_FLAG_NO_CHECK_TIME of <openssl/x509_vfy.h>
+_NO_CHECK_TIME = 0x200000
+# Made once: reading the system's authorities takes 30 ms and 1 MB.
+_contexts: dict = {}
 
 
-def _authority_context() -> ssl.SSLContext:
-    # Made once: reading the system's authorities takes 30 ms and 1 MB.
-    global _authorities
-    if _authorities is None:
-        _authorities = ssl.create_default_context()
-    return _authorities
+def _authority_context(names_checked: bool, dates_matter: bool, authorities: str) -> ssl.SSLContext:
+    kind = (names_checked, dates_matter, authorities)
+    if kind not in _contexts:
+        context = ssl.create_default_context(cafile=authorities or None)
+        context.check_hostname = names_checked
+        if not dates_matter:
+            context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
+        _contexts[kind] = context
+    return _contexts[kind]
 
 
-async def tls_by_authorities(below: Stream, server_name: str, certificate_name: str = "") -> TlsStream:
+async def tls_by_authorities(
+    below: Stream, server_name: str, certificate_name: str = "", dates_matter: bool = True, authorities: str = ""
+) -> TlsStream:
     """Start TLS; the certificate must come from the system's authorities and name server_name.
 
     certificate_name, if given, is the name due in the certificate instead, while server_name is still what we ask for.
+    dates_matter False: chain and names are checked as ever, but a certificate may be expired or not valid yet; for as
+    long as nobody knows what day it is. authorities: a file of authorities (PEM) instead of the system's.
     """
-    context = _authority_context()
-    if certificate_name and certificate_name != server_name:
-        context = ssl.create_default_context()
-        context.check_hostname = False
-    stream = TlsStream(below, context, server_name)
+    other_name = bool(certificate_name) and certificate_name != server_name
+    stream = TlsStream(below, _authority_context(not other_name, dates_matter, authorities), server_name)
     await stream.handshake()
-    if certificate_name and not _names_match(stream.certificate_names(), certificate_name):
+    if other_name and not _names_match(stream.certificate_names(), certificate_name):
         raise TlsRefused("the certificate is not for " + certificate_name)
     return stream
 
