@@ -26,7 +26,7 @@ from linux.direct_network import (
 from linux.home_network import TRAVELLER, home_network
 from wayhomed.linux import dataplane
 from wayhomed.linux.proxy import FIRST_PROXY_PORT
-from wayhomed.linux.wireguard import UserspaceWireGuard
+from wayhomed.linux.userspace_wireguard import UserspaceWireGuard
 from wayhomed.wire.address import ip_from_text, ip_text
 
 pytestmark = pytest.mark.lab

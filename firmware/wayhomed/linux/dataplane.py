@@ -3,27 +3,30 @@
     start   leftovers removed -> default deny -> proxy -> WireGuard -> interface up -> policy rules
     apply   packet filter -> forwarding -> addresses -> peers -> routes        each by difference
     stop    WireGuard -> policy rules -> settings -> packet filter -> proxy
+    leave   proxy; all the rest stands, and works, until a successor's start
 
-The filter is in force before the interface is up and goes after it is down.
+The filter is in force before the interface is up and goes after it is down. A tunnel of the kernel's WireGuard outlives
+its daemon, killed or by leave(): start() then adopts it as it is, and nothing that flows through it is interrupted.
 """
 
 import asyncio
 
 from wayhomed.core import dataplane as planning
-from wayhomed.port import const, packets
+from wayhomed.port import const, monotonic_ms, packets
 from wayhomed.port.runtime import wall_clock_s
 from wayhomed.port.tasks import run_all, sleep_ms
-from wayhomed.wire import address
+from wayhomed.wire import address, keys
 
-from . import facts, link, netlink, routes
+from . import facts, link, netlink, routes, wireguard
 from .errors import DataPlaneError
 from .firewall import COUNTERS, TABLE, delete_table, held_changes, held_elements, is_interface_name, ruleset
+from .handshakes import Handshakes
 from .held import HeldPort
 from .nftables import Nftables
 from .proxy import MAX_INDEX, Proxy, address_of
 from .shared_port import SharedPort
 from .sysctl import FORWARD4, FORWARD6, Sysctls
-from .wireguard import PeerChange, UserspaceWireGuard, changes_between, remove_leftover
+from .wireguard import PeerChange, changes_between
 
 MTU_BYTES = const(1280)
 _ICMP = const(1)
@@ -53,13 +56,24 @@ def check_rights() -> None:
 
 
 class Settings:
-    """interface: its name; port: WireGuard's UDP port; undo_path: file for settings' former values; wireguard_go."""
+    """interface: its name; port: WireGuard's UDP port; undo_path: file for settings' former values; wireguard_go.
 
-    def __init__(self, undo_path: str, interface="wayhome0", port=41641, wireguard_go="wireguard-go"):
+    wireguard: which one, of linux.wireguard.CHOICES.
+    """
+
+    def __init__(
+        self,
+        undo_path: str,
+        interface="wayhome0",
+        port=41641,
+        wireguard_go="wireguard-go",
+        wireguard: str = wireguard.AUTO,
+    ):
         self.undo_path = undo_path
         self.interface = interface
         self.port = port
         self.wireguard_go = wireguard_go
+        self.wireguard = wireguard
 
 
 class DataPlane:
@@ -67,7 +81,8 @@ class DataPlane:
 
     start, clean_up, apply, set_private_key, status and stop are called one after the other, never at once. Between
     start() and stop() the others may be called at any time, also while one of these has not returned.
-    shared_port: the SharedPort, between start() and stop().
+    shared_port: the SharedPort, between start() and stop(). adopted: start() found a tunnel that stood.
+    outlives: between start() and stop(), whether the tunnel stands on when this process ends.
     """
 
     def __init__(self, settings: Settings):
@@ -86,7 +101,9 @@ class DataPlane:
         self._sources: routes.SourceAddresses = None  # type: ignore[assignment]
         self._held_port: HeldPort = None  # type: ignore[assignment]
         self.shared_port: SharedPort = None  # type: ignore[assignment]
-        self._wireguard: UserspaceWireGuard = None  # type: ignore[assignment]
+        self._wireguard = None  # type: ignore[assignment]  # a back end, see linux.wireguard
+        self.adopted = False
+        self._handshakes = Handshakes(wall_clock_s(), monotonic_ms())
         self._index = 0
         self._ruleset = ""
         self._plan = planning.Plan()
@@ -103,28 +120,119 @@ class DataPlane:
         self._some_astray = asyncio.Event()
 
     async def start(self, private_key: bytes) -> None:
-        """Bring the interface up, with nothing on it and everything closed."""
+        """Bring the interface up, with nothing on it and everything closed; or adopt the one that stands with this key.
+
+        What is adopted stays as it is until the first apply().
+        """
         try:
+            if await self._adopt(private_key):
+                return
             self._kernel = netlink.Netlink()
             self._nftables = Nftables()
             leftover = await self._remove_leftovers()
             self._load_ruleset(planning.Firewall())
             await self._wait_for_port(_GONE_TRIES if leftover else 1)
-            self._sources = routes.SourceAddresses(self._kernel)
-            self._proxy = Proxy(self._settings.port, self._sources)
-            self._held_port = HeldPort((self._settings.port, self._proxy.port))
+            self._open_proxy(0)
             self._load_ruleset(planning.Firewall())
-            self._wireguard = UserspaceWireGuard(self._settings.wireguard_go)
-            await self._wireguard.start(self._settings.interface)
-            await self._wireguard.set_device(private_key, self._settings.port, routes.BYPASS_MARK)
+            settings = self._settings
+            self._wireguard = await wireguard.choose(settings.wireguard, settings.interface, settings.wireguard_go)
+            await self._wireguard.set_device(private_key, settings.port, routes.BYPASS_MARK)
             self._sysctls.mark_replies()
-            self._index = link.find(self._kernel, self._settings.interface).index
-            self.shared_port = SharedPort(self._settings.port, routes.BYPASS_MARK, self._sources, self._index)
+            self._open_shared_port()
             link.bring_up(self._kernel, self._index, MTU_BYTES)
             routes.add_policy_rules(self._kernel)
         except (OSError, DataPlaneError) as error:
             await self._stop_quietly()
             raise _explained(error)
+
+    def _open_proxy(self, port: int) -> None:
+        """Open what stands in for relayed peers, and what held packets come to; port: the one to try first, or 0."""
+        self._sources = routes.SourceAddresses(self._kernel)
+        self._proxy = Proxy(self._settings.port, self._sources, port)
+        self._held_port = HeldPort((self._settings.port, self._proxy.port))
+
+    def _open_shared_port(self) -> None:
+        self._index = link.find(self._kernel, self._settings.interface).index
+        self.shared_port = SharedPort(self._settings.port, routes.BYPASS_MARK, self._sources, self._index)
+
+    async def _adopt(self, private_key: bytes) -> bool:
+        """Go on with the tunnel that a predecessor left standing; False, and nothing changed, if there is none for us.
+
+        It must be whole: with our key, port and mark, up, behind the packet filter, and with the record of the
+        settings that were changed for it.
+        """
+        try:
+            self._kernel = netlink.Netlink()
+            self._nftables = Nftables()
+            if await self._find_standing(private_key):
+                await self._take_over()
+                self.adopted = True
+        except (OSError, DataPlaneError):
+            self.adopted = False
+        if not self.adopted:
+            self._close_all()
+        return self.adopted
+
+    async def _find_standing(self, private_key: bytes) -> bool:
+        settings = self._settings
+        if settings.wireguard == wireguard.USERSPACE:
+            return False
+        self._wireguard = wireguard.standing(self._kernel, settings.interface)
+        if self._wireguard is None or not link.find(self._kernel, settings.interface).is_up:
+            return False
+        device = await self._wireguard.device()
+        return (
+            device.public_key == keys.public_of(private_key)
+            and device.port == settings.port
+            and device.fwmark == routes.BYPASS_MARK
+            and self._nftables.table_exists(*TABLE.split())
+            and self._sysctls.adopt()
+        )
+
+    async def _take_over(self) -> None:
+        """Read from WireGuard what we would have told it, and open what closed with our predecessor."""
+        device = await self._wireguard.device()
+        port = 0
+        for key in device.peers:
+            peer = device.peers[key]
+            self._peers[key] = set(peer.allowed)
+            if _is_proxy(peer.endpoint):
+                port = peer.endpoint[1]
+                index = peer.endpoint[0][2] << 8 | peer.endpoint[0][3]
+                if 0 < index <= MAX_INDEX and index not in self._keys:
+                    self._indices[key] = index
+                    self._keys[index] = key
+        self._open_proxy(port)
+        astray = []
+        for key in device.peers:
+            endpoint = device.peers[key].endpoint
+            if key not in self._indices:
+                self._take_index(key)
+            if endpoint is not None and not _is_proxy(endpoint):
+                self._direct[key] = endpoint
+            elif endpoint != self._proxy_endpoint(key):
+                astray.append(key)
+        await self._set_again(astray)
+        self._open_shared_port()
+
+    async def leave(self) -> bool:
+        """Close what is open and let the tunnel stand for a successor's start(); True if it does.
+
+        One that can't outlive us is stopped as by stop().
+        """
+        if self._wireguard is None or not self._wireguard.outlives:
+            await self.stop()
+            return False
+        self._close_all()
+        return True
+
+    @property
+    def outlives(self) -> bool:
+        return self._wireguard is not None and self._wireguard.outlives
+
+    def direct_peers(self) -> dict:
+        """Return {public key: endpoint} of the peers that WireGuard was told to send to directly, or adopted so."""
+        return dict(self._direct)
 
     async def clean_up(self) -> None:
         """Take away what a predecessor left that was killed, without starting. Without its filter nothing was left."""
@@ -136,10 +244,7 @@ class DataPlane:
         except (OSError, DataPlaneError) as error:
             raise _explained(error)
         finally:
-            for opened in (self._kernel, self._nftables):
-                if opened is not None:
-                    opened.close()
-            self._reset()
+            self._close_all()
 
     def facts(self, remotes: list, now_s: int = 0):
         """Return this machine's Facts. remotes: addresses of coordinator and relays; now_s: trusted time or 0."""
@@ -197,6 +302,7 @@ class DataPlane:
             }
         return {
             "interface": self._settings.interface,
+            "wireguard": self._wireguard.name,
             "port": device.port,
             "addresses": [address.ip_text(ip) for ip in self._plan.addresses],
             "routes": [address.prefix_text(prefix) for prefix in sorted(self._plan.routes)],
@@ -272,8 +378,7 @@ class DataPlane:
         path, and WireGuard would send none for 5 s. Peers that are not there yet get their way when apply() adds them.
         """
         async with self._one_change:
-            now_s = wall_clock_s()
-            sessions = {}
+            sessions: dict = {}
             for key, endpoint, renew in changes:
                 if endpoint is None and not renew and key in self._direct and key in self._peers:
                     sessions = await self._sessions()
@@ -286,14 +391,20 @@ class DataPlane:
                 if key not in self._peers:
                     continue
                 if endpoint is None and was_direct:
-                    renew = renew or not 0 <= now_s - sessions.get(key, 0) < _SESSION_S
+                    age_s = self._handshakes.age_s(sessions.get(key, 0), wall_clock_s(), monotonic_ms())
+                    renew = renew or age_s is None or age_s >= _SESSION_S
                 steps.extend(self._path_steps(key, renew))
             await self._change_peers(steps)
 
     async def _sessions(self) -> dict:
         """Return {public key: when its session began}, in seconds since 1970, 0 for none."""
-        device = await self._device()
-        return {key: device.peers[key].handshake_s for key in device.peers}
+        sessions: dict = {}
+
+        def note(peer) -> None:
+            sessions[peer.public_key] = peer.handshake_s
+
+        await self._each_peer(note)
+        return sessions
 
     def _path_steps(self, key: bytes, renew: bool) -> list:
         """Return the PeerChanges that set a peer's endpoint."""
@@ -393,19 +504,22 @@ class DataPlane:
         is another peer's proxy, in whose name a lie had the peer's packets held, it is set back.
         handshake_s: when the last one was, in seconds since 1970, 0 for never.
         """
-        device = await self._device()
-        found = {}
-        for key in device.peers:
-            peer = device.peers[key]
+        self._handshakes.look(wall_clock_s(), monotonic_ms())
+        found: dict = {}
+
+        def note(peer) -> None:
+            key = peer.public_key
             endpoint = None if _is_proxy(peer.endpoint) else peer.endpoint
             if endpoint is None and (key in self._direct or not self._is_proxy_of(key, peer.endpoint)):
                 self._went_astray(key)
             found[key] = (peer.sent_bytes, peer.received_bytes, endpoint, peer.handshake_s)
+
+        await self._each_peer(note)
         return found
 
-    async def _device(self):
+    async def _each_peer(self, use) -> None:
         try:
-            return await self._wireguard.device()
+            await self._wireguard.each_peer(use)
         except OSError as error:
             raise _explained(error)
 
@@ -438,11 +552,15 @@ class DataPlane:
                 step()
             except (OSError, DataPlaneError) as error:
                 problem = problem or error
+        self._close_all()
+        return problem
+
+    def _close_all(self) -> None:
+        """Close what is open and forget all."""
         for opened in (self.shared_port, self._held_port, self._proxy, self._kernel, self._nftables):
             if opened is not None:
                 opened.close()
         self._reset()
-        return problem
 
     def _remove_rules(self) -> None:
         if self._kernel is not None:
@@ -467,7 +585,7 @@ class DataPlane:
                             "another mesh client uses routing table 52 through %s; stop it first" % found.name
                         )
         found_one = interface in [found.name for found in present]  # its WireGuard may end as soon as its socket goes
-        remove_leftover(interface)
+        wireguard.remove_socket(interface)
         for _ in range(_GONE_TRIES):
             left = link.find(self._kernel, interface)
             if left is None:

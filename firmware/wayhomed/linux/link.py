@@ -20,6 +20,8 @@ _DELADDR = const(21)
 _GETADDR = const(22)
 _IFLA_IFNAME = const(3)
 _IFLA_MTU = const(4)
+_IFLA_LINKINFO = const(18)
+_IFLA_INFO_KIND = const(1)
 _IFA_ADDRESS = const(1)
 _IFA_LOCAL = const(2)
 _IFA_FLAGS = const(8)
@@ -36,13 +38,14 @@ FAMILY = {4: const(2), 16: const(10)}  # AF_INET and AF_INET6 by the length of a
 
 
 class Link:
-    """One interface: index, name, MTU in bytes, whether it is up."""
+    """One interface: index, name, MTU in bytes, whether it is up; kind: of a virtual one ("veth"), else ""."""
 
-    def __init__(self, index: int, name: str, mtu_bytes: int, is_up: bool):
+    def __init__(self, index: int, name: str, mtu_bytes: int, is_up: bool, kind: str = ""):
         self.index = index
         self.name = name
         self.mtu_bytes = mtu_bytes
         self.is_up = is_up
+        self.kind = kind
 
 
 class Address:
@@ -63,12 +66,17 @@ def links(kernel) -> list:
     """Return all Links of this network namespace."""
     found = []
     for payload in kernel.dump(_GETLINK, _info()):
-        index, flags = struct.unpack_from("iI", payload, 4)
-        values = netlink.decode_attributes(payload, 16)
-        name = str(values[_IFLA_IFNAME][:-1], "utf-8")
-        mtu_bytes = struct.unpack("I", values[_IFLA_MTU])[0] if _IFLA_MTU in values else 0
-        found.append(Link(index, name, mtu_bytes, bool(flags & _IFF_UP)))
+        found.append(_link(payload))
     return found
+
+
+def _link(payload: bytes) -> Link:
+    index, flags = struct.unpack_from("iI", payload, 4)
+    values = netlink.decode_attributes(payload, 16)
+    name = str(values[_IFLA_IFNAME][:-1], "utf-8")
+    mtu_bytes = struct.unpack("I", values[_IFLA_MTU])[0] if _IFLA_MTU in values else 0
+    kind = netlink.decode_attributes(values.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b"")
+    return Link(index, name, mtu_bytes, bool(flags & _IFF_UP), str(kind, "utf-8").rstrip("\0"))
 
 
 def find(kernel, name: str):
@@ -77,6 +85,30 @@ def find(kernel, name: str):
         if link.name == name:
             return link
     return None
+
+
+def is_there(kernel, index: int, name: str) -> bool:
+    """Tell whether this interface is there, under this name."""
+    try:
+        return _link(kernel.ask(_GETLINK, _info(index))).name == name
+    except OSError as error:
+        if error.errno != _ENODEV:
+            raise
+        return False
+
+
+def create(kernel, name: str, kind: str) -> None:
+    """Make a virtual interface. Raises OSError: EEXIST (17) if the name is taken, EOPNOTSUPP (95) for an unknown kind.
+
+    The kernel loads the module of the kind by itself where there is one.
+    """
+    kernel.change(
+        _NEWLINK,
+        netlink.CREATE | netlink.EXCLUSIVE,
+        _info()
+        + netlink.attribute(_IFLA_IFNAME, name.encode() + b"\0")
+        + netlink.nested(_IFLA_LINKINFO, netlink.attribute(_IFLA_INFO_KIND, kind.encode())),
+    )
 
 
 def bring_up(kernel, index: int, mtu_bytes: int) -> None:

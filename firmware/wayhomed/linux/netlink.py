@@ -85,6 +85,7 @@ class Netlink:
     def __init__(self, protocol: int = ROUTE):
         self._socket = packets.netlink_socket(protocol)
         self._sequence = 0
+        self.dump_was_interrupted = False
 
     def close(self) -> None:
         self._socket.close()
@@ -153,3 +154,31 @@ class Netlink:
                 if kind == _ERROR:
                     raise OSError(-struct.unpack_from("i", part)[0], "the kernel refused to list")
                 listed.append(part)
+
+    def begin_dump(self, kind: int, payload: bytes) -> None:
+        """Ask for a long list, to be read by continue_dump() bit by bit; nothing else may be asked before its end."""
+        self._sequence += 1
+        self.dump_was_interrupted = False
+        self._socket.send(encode_message(kind, REQUEST | DUMP, self._sequence, payload))
+
+    def continue_dump(self, buffer, use) -> bool:
+        """Read the next bit of it into a bytearray; call use(start, end) for each payload; False = that was the end.
+
+        Afterwards dump_was_interrupted tells whether the list changed meanwhile. Raises OSError, BadWire.
+        """
+        size = packets.receive_into(self._socket, buffer)
+        offset = 0
+        while offset + _HEADER_BYTES <= size:
+            length, kind, flags, sequence = struct.unpack_from("IHHI", buffer, offset)
+            if length < _HEADER_BYTES or offset + length > size:
+                raise BadWire("a netlink message of %d bytes" % length)
+            start = offset + _HEADER_BYTES
+            if sequence == self._sequence:
+                self.dump_was_interrupted = self.dump_was_interrupted or bool(flags & _DUMP_INTERRUPTED)
+                if kind == _DONE:
+                    return False
+                if kind == _ERROR:
+                    raise OSError(-struct.unpack_from("i", buffer, start)[0], "the kernel refused to list")
+                use(start, offset + length)
+            offset += length + 3 & ~3
+        return True

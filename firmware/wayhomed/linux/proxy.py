@@ -63,17 +63,17 @@ def proxy_filter(wireguard_port: int, proxy_port: int) -> list:
 class Proxy:
     """The open sockets. received, injected, refused: counts of datagrams since the start."""
 
-    def __init__(self, wireguard_port: int, sources):
+    def __init__(self, wireguard_port: int, sources, port: int = 0):
         """Open the sockets. Raises OSError without CAP_NET_RAW and CAP_NET_ADMIN, or with no free port.
 
-        sources: routes.SourceAddresses.
+        sources: routes.SourceAddresses; port: the one to try first, 0 = any.
         """
         self.wireguard_port = wireguard_port
         self._sources = sources
         self.received = self.injected = self.refused = 0
         self._turn = 0
         self._holder = packets.udp_socket()
-        self.port = self._hold_a_port()
+        self.port = self._hold_a_port(port)
         self._reader = packets.raw_socket(_PROTOCOL_UDP)
         packets.attach_filter(self._reader, proxy_filter(wireguard_port, self.port))
         packets.bind_to_device(self._reader, "lo")
@@ -85,11 +85,13 @@ class Proxy:
         self._target = packets.inet_address(_LOCALHOST, 0)
         self._writer6 = None  # opened when it is needed first
 
-    def _hold_a_port(self) -> int:
+    def _hold_a_port(self, first: int) -> int:
         """Take a UDP port that nobody reads, so that the kernel answers nobody with "port unreachable"."""
         packets.attach_filter(self._holder, _REJECT_ALL)
         packets.bind_to_device(self._holder, "lo")
-        for port in range(FIRST_PROXY_PORT, FIRST_PROXY_PORT + _PORTS_TRIED):
+        ports = [first] if first else []
+        ports.extend(range(FIRST_PROXY_PORT, FIRST_PROXY_PORT + _PORTS_TRIED))
+        for port in ports:
             if port == self.wireguard_port:
                 continue
             try:

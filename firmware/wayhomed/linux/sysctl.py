@@ -40,13 +40,26 @@ class Sysctls:
         self._changed: list = []
         self.problem = ""  # why the file is not what it should be
 
+    def adopt(self) -> bool:
+        """Go on where a predecessor stopped; False if what it changed is not known, and so could never be put back."""
+        try:
+            return self._read_leftovers()
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def _read_leftovers(self) -> bool:
+        """Take over what a predecessor of this boot changed; tell whether there was one."""
+        with open(self._path) as kept:
+            former = json.loads(kept.read())
+        if former["boot"] != _boot_id():
+            return False
+        self._changed = [[str(name), str(before), str(ours)] for name, before, ours in former["changed"]]
+        return True
+
     def undo_leftovers(self) -> None:
         """Put back what a killed predecessor changed; after a reboot there is nothing to put back."""
         try:
-            with open(self._path) as kept:
-                former = json.loads(kept.read())
-            if former["boot"] == _boot_id():
-                self._changed = [[str(name), str(before), str(ours)] for name, before, ours in former["changed"]]
+            self._read_leftovers()
         except OSError as error:
             if error.errno != _ENOENT:
                 self.problem = "%s can't be read: %s" % (self._path, error)

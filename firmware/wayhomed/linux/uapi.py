@@ -1,4 +1,4 @@
-"""WireGuard's cross-platform userspace interface as text; the socket is linux.wireguard's business.
+"""WireGuard's cross-platform userspace interface as text; the socket is linux.userspace_wireguard's business.
 
 A request is lines of key=value that end in an empty line; an answer the same, its last line errno=N. Keys are hex.
 Source: wireguard.com/xplatform, "Configuration Protocol".
@@ -10,29 +10,10 @@ from wayhomed.port import const
 from wayhomed.wire import address
 from wayhomed.wire.errors import BadWire
 
+from .wireguard import Device, PeerStatus
+
 GET = b"get=1\n\n"
 _KEY_BYTES = const(32)
-
-
-class Device:
-    """What a userspace WireGuard says of itself: port, fwmark, and its peers by public key."""
-
-    def __init__(self):
-        self.port = 0
-        self.fwmark = 0
-        self.peers = {}
-
-
-class PeerStatus:
-    """One peer as WireGuard sees it. endpoint: (ip, port) or None; handshake_s: seconds since 1970, 0 = never."""
-
-    def __init__(self, public_key: bytes):
-        self.public_key = public_key
-        self.endpoint: tuple | None = None
-        self.allowed: list = []
-        self.received_bytes = 0
-        self.sent_bytes = 0
-        self.handshake_s = 0
 
 
 def encode_device(private_key: bytes, port: int, fwmark: int) -> bytes:

@@ -17,6 +17,11 @@ def inet_endpoint(address) -> tuple:
     return inet_pton(AF_INET, host), address[1]
 
 
+def receive_into(source, buffer: bytearray) -> int:
+    """Read what a blocking socket has into the buffer; return how many bytes that was."""
+    return source.recv_into(buffer)
+
+
 def unix_address(path: str):
     """Return what connect takes for a UNIX socket."""
     return path

@@ -22,6 +22,11 @@ def inet_endpoint(address) -> tuple:
     return bytes(address[start : start + size]), struct.unpack_from(">H", address, 2)[0]
 
 
+def receive_into(source, buffer: bytearray) -> int:
+    """Read what a blocking socket has into the buffer; return how many bytes that was."""
+    return source.readinto(buffer)
+
+
 def unix_address(path: str):
     """Return what connect takes for a UNIX socket: struct sockaddr_un."""
     # a name that begins with a zero byte is no file's, and ends with its length alone
@@ -43,4 +48,6 @@ def wait_readable(source):
 
 def wait_writable(sink):
     """Wait until a socket takes more, or its connection has come to an outcome."""
-    yield core._io_queue.queue_write(sink)
+    # By its number, while who reads waits for the socket itself: the queue keeps a reader and a writer of one object
+    # together, and forgets both when either is cancelled.
+    yield core._io_queue.queue_write(sink.fileno())
