@@ -29,6 +29,9 @@ TEST_PACKAGES = {
     "dpkg-deb": "dpkg",
     "chromium": "chromium",
     "git": "git",
+    "systemd-analyze": "systemd",
+    "strace": "strace",
+    "busybox": "busybox-static",
     "qemu-arm": "qemu-user",
 }
 # Emulated machines with Debian's kernel, for the tests and benchmarks that the host's own kernel cannot run.
