@@ -737,7 +737,7 @@ def test_wayhomed_refuses_in_words_what_it_can_not_use(tmp_path):
         (["--state", "/proc/nothing"], 1, "--state"),
         (["--state", str(newer)], 1, "newer wayhomed"),
         (["--state", str(tmp_path / "a"), "--socket", "/proc/nothing/x.sock"], 1, "--socket"),
-        (["--state", str(tmp_path / "b"), "--interface", "a/b"], 1, "interface"),
+        (["--state", str(tmp_path / "b"), "--interface", "a/b"], 2, "--interface"),
     ):
         done = subprocess.run(
             [*WAYHOMED, *words], capture_output=True, text=True, env=environment(), check=False, timeout=30

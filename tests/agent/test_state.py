@@ -51,8 +51,8 @@ def test_only_the_owner_may_read_it():
 
 def test_everything_comes_back():
     one = opened("all")
-    one.prefs = prefs.changed(
-        one.prefs, {"LoginServer": "https://mesh.example.net", "AdvertiseRoutes": ["10.1.0.0/16"]}
+    one.said = prefs.changed(
+        one.said, {"LoginServer": "https://mesh.example.net", "AdvertiseRoutes": ["10.1.0.0/16"]}
     )
     one.registered = True
     one.server_key = b"s" * 32
@@ -60,7 +60,7 @@ def test_everything_comes_back():
     one.save()
     one.close()
     two = opened("all")
-    assert two.prefs.as_json() == one.prefs.as_json()
+    assert two.said.as_json() == one.said.as_json()
     assert two.registered
     assert two.server_key == b"s" * 32
     assert two.next_node_private == one.next_node_private

@@ -34,6 +34,9 @@ _STEADY_MS = const(10_000)  # a poll that lived this long was no failure
 _PINGS_WAITING = const(4)
 _TOO_MANY_REQUESTS_MS = const(10_000)
 _REFUSED_RETRY_MS = const(60_000)
+# Of what we are told: a coordinator that talks without end must not keep the board from its packets.
+_MESSAGES_AT_ONCE = const(100)
+_MESSAGE_EVERY_MS = const(50)
 # Of what we tell: a NAT that gives us another port at each look must not keep all peers of a mesh busy.
 _UPDATES_AT_ONCE = const(6)
 _UPDATE_EVERY_MS = const(10_000)
@@ -78,9 +81,11 @@ class ControlSession:
         self._backoff = Backoff()
         self._kicked = asyncio.Event()
         self._update_due = asyncio.Event()
+        self._message_pace = Pace(_MESSAGES_AT_ONCE, _MESSAGE_EVERY_MS)
         self._update_pace = Pace(_UPDATES_AT_ONCE, _UPDATE_EVERY_MS)
         self._told = b""  # what this connection's last update said, but for latencies
         self._auth_key = ""
+        self._spent_key = ""  # of the configuration's auth keys the last that the coordinator refused
         self._ephemeral = False
         self._new_key_wanted = False
         self._accept_new_server_key = False
@@ -235,13 +240,17 @@ class ControlSession:
             self._make_next_key()
         followup = ""
         expired_once = False
+        if not state.registered:
+            self._take_standing_key()
         while True:
             reply = await self._register(connection, followup)
             if reply.get("Error"):
-                auth_key_was_used = bool(self._auth_key)
-                self._auth_key = ""
+                used_key, self._auth_key = self._auth_key, ""
                 text = str(reply["Error"])[:_SHOWN_CHARACTERS]
-                if auth_key_was_used:
+                if used_key and used_key == self._board.standing_auth_key():
+                    self._spent_key = used_key
+                    text += "; put a new auth key into the file that the configuration names"
+                elif used_key:
                     text += "; make a new auth key on the coordinator, or run wayhomectl up without one to get a link"
                 raise LoginRefused(text)
             if reply.get("NodeKeySignature"):
@@ -252,11 +261,12 @@ class ControlSession:
                 expired_once = True
                 self._log.info("our node key has expired; making a new one")
                 self._make_next_key()
+                self._take_standing_key()
                 continue
             url = reply.get("AuthURL")
             if url:
-                if not isinstance(url, str):
-                    raise BadWire("AuthURL: a string is due here")
+                if not isinstance(url, str) or not url.startswith(("https://", "http://")):
+                    raise BadWire("AuthURL: a link is due here")
                 if url == followup:
                     await sleep_ms(self._backoff.failed(random_bytes(1)[0]))
                 followup = url[:2000]
@@ -283,6 +293,12 @@ class ControlSession:
         if rotated:
             self._board.node_key_changed()
         self._set_phase(Phase.JOINING)
+
+    def _take_standing_key(self) -> None:
+        """Use the auth key that the configuration file leads to, unless the owner gave another or it was refused."""
+        key = self._board.standing_auth_key()
+        if not self._auth_key and key != self._spent_key:
+            self._auth_key = key
 
     def _make_next_key(self) -> None:
         if self._state.registered:
@@ -361,6 +377,9 @@ class ControlSession:
                 raise BadWire("the coordinator ended the map stream")
             for payload in decoder.feed(data):
                 heard_ms = monotonic_ms()
+                self._board.progress.due(_NAME, heard_ms + WATCHDOG_MS)
+                await sleep_ms(self._message_pace.wait_ms(heard_ms))
+                self._message_pace.done(monotonic_ms())
                 await self._message_received(payload)
 
     async def _message_received(self, payload: bytes) -> None:

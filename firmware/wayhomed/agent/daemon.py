@@ -15,7 +15,9 @@ from wayhomed.core import dataplane as planning
 from wayhomed.core import prefs as preferences
 from wayhomed.core import server_url
 from wayhomed.core.backoff import Backoff
+from wayhomed.core.config import PREFS
 from wayhomed.core.netmap import Netmap
+from wayhomed.core.pace import Pace
 from wayhomed.linux.errors import DataPlaneError
 from wayhomed.port import const, monotonic_ms, random_bytes, runtime
 from wayhomed.port.crypto import sha256
@@ -23,6 +25,7 @@ from wayhomed.port.tasks import run_all, sleep_ms, wait_for_event
 from wayhomed.wire import address, disco, keys, wireguard
 from wayhomed.wire.errors import BadWire
 
+from .configuration import Configuration
 from .control_session import ControlSession, Phase
 from .paths import PathKeeper
 from .pings import Pings
@@ -33,6 +36,9 @@ from .watchdog import Progress
 # Chosen by us
 _DATA_PLANE = "the data plane"
 _REPLAN_MS = const(60_000)  # keys expire without anybody saying so
+# A netmap that changes without end is put into the kernel this often.
+_APPLIES_AT_ONCE = const(20)
+_APPLY_EVERY_MS = const(1_000)
 _SETTLE_MS = const(500)  # an interface comes with several changes at once
 _SAVE_EVERY_MS = const(10_000)
 _CLOCK_FLOOR_S = 1_767_225_600  # 2026-01-01: a clock that shows less was never set
@@ -50,14 +56,16 @@ class Settings:
 class Board:
     """One board: its state, its session, its links, its data plane."""
 
-    def __init__(self, settings: Settings, state, log, make_data_plane):
+    def __init__(self, settings: Settings, state, log, make_data_plane, configuration=None):
         """make_data_plane() returns a linux.dataplane.DataPlane, or in tests what looks like one."""
         self.log = log
+        self.configuration = configuration or Configuration()
         self.state = state
         self.netmap = Netmap()
         self.data_plane = None  # while it can be used
         self.standing = False  # from before its start until after its stop
         self.data_error = ""
+        self.denied: list = []  # what the coordinator wants and the owner's ceiling does not leave, in words
         self.save_error = ""
         self.applied = False  # the present netmap is in the kernel
         self.refused_packets = 0  # from relays, of nobody we know
@@ -70,6 +78,7 @@ class Board:
         self._peers_by_key: dict = {}
         self._uplinks: list | None = None  # of the last Facts while the data plane stands
         self._apply_due = asyncio.Event()
+        self._apply_pace = Pace(_APPLIES_AT_ONCE, _APPLY_EVERY_MS)
         self._save_due = asyncio.Event()
         self._saved_hash = b""
         self._wanted_changed = asyncio.Event()
@@ -84,6 +93,7 @@ class Board:
 
     async def run(self, *services) -> None:
         """Run until stop() is called or a service ends; then the machine is as it was before."""
+        self._take_configuration()
         self._load_netmap()
         try:
             await run_all(self.session.run(), self._data_path(), self._save_loop(), self._stop.wait(), *services)
@@ -97,6 +107,17 @@ class Board:
         """End, but leave what stands for the next process where the data plane can."""
         self.replacing = True
         self._stop.set()
+
+    def _take_configuration(self) -> None:
+        """Have the configuration file's settings hold from the start."""
+        configuration = self.configuration
+        for problem in configuration.problems:
+            self.log.warning(problem)
+        try:
+            self._settle(self.state.said, configuration.preferences())
+        except (BadWire, StateError) as error:
+            configuration.problems.append(str(error))
+            self.log.warning("the configuration: " + str(error))
 
     def _load_netmap(self) -> None:
         try:
@@ -118,31 +139,69 @@ class Board:
 
     def change_prefs(self, fields: dict) -> None:
         """Take new settings and keep them. Raises BadWire for what makes no sense, StateError if they can't be kept."""
-        before = self.state.prefs
-        wanted = preferences.changed(before, fields)
-        if wanted.want_running and not wanted.login_server:
+        self._refuse_fixed(fields)
+        if fields.get("WantRunning") and not (fields.get("LoginServer") or self.state.prefs.login_server):
             raise BadWire("which coordinator? say it once: wayhomectl up --login-server https://mesh.example.net")
-        moved = before.login_server and wanted.login_server != before.login_server
-        kept = (self.state.registered, self.state.server_key, self.state.node_private, self.state.next_node_private)
-        self.state.prefs = wanted
+        self._settle(preferences.changed(self.state.said, fields), self.state.fixed)
+
+    def _refuse_fixed(self, fields: dict) -> None:
+        """Raise BadWire for a field that the configuration file says otherwise, or that passes the ceiling."""
+        state, configuration = self.state, self.configuration
+        wanted = preferences.changed(state.prefs, fields).as_json()
+        standing = state.prefs.as_json()
+        for setting in PREFS:
+            name = PREFS[setting]
+            if name in fields and name in state.fixed and wanted[name] != standing[name]:
+                raise BadWire(
+                    "%s stands in %s; change it there, then have wayhomed read it again (SIGHUP)"
+                    % (setting, configuration.place(setting))
+                )
+        for text in wanted["AdvertiseRoutes"] if "AdvertiseRoutes" in fields else ():
+            reason = configuration.ceiling.lan_reason(address.prefix_from_text(text))
+            if reason:
+                raise BadWire("the route %s can't be offered: %s" % (text, reason))
+
+    def reload(self) -> None:
+        """Read the configuration file again and do what it says; one with a fault changes nothing."""
+        configuration = self.configuration
+        configuration.reread()
+        for problem in configuration.problems:
+            self.log.warning(problem)
+        try:
+            self._settle(self.state.said, configuration.preferences())
+        except (BadWire, StateError) as error:
+            configuration.problems.append(str(error))
+            self.log.warning("the configuration: " + str(error))
+            return
+        if not configuration.problems:
+            self.log.info("the configuration was read again")
+        if not self.state.registered and self.state.prefs.want_running:
+            self.session.login("", False, False, False)  # the auth key in the file may be another
+        self._tell()
+
+    def _settle(self, said, fixed: dict) -> None:
+        """Let these settings hold, and keep what is to be kept. Raises BadWire, StateError: nothing is changed then."""
+        state = self.state
+        wanted = preferences.settled(said, fixed)
+        moved = bool(state.server and wanted.login_server and wanted.login_server != state.server)
+        kept = (state.said, state.fixed, state.prefs, state.server)
+        kept_keys = (state.registered, state.server_key, state.node_private, state.next_node_private)
+        state.said, state.fixed, state.prefs = said, fixed, wanted
+        state.server = wanted.login_server or state.server
         if moved:
             # Another coordinator: our keys there must not be linked with those here.
-            self.state.registered = False
-            self.state.server_key = None
-            self.state.node_private = keys.new_private(random_bytes(32))
-            self.state.next_node_private = None
+            state.registered = False
+            state.server_key = None
+            state.node_private = keys.new_private(random_bytes(32))
+            state.next_node_private = None
         try:
-            self.state.save()
+            if moved or said.as_json() != kept[0].as_json() or state.server != kept[3]:
+                state.save()
             if moved:
-                self.state.forget_netmap()
+                state.forget_netmap()
         except StateError:
-            self.state.prefs = before
-            (
-                self.state.registered,
-                self.state.server_key,
-                self.state.node_private,
-                self.state.next_node_private,
-            ) = kept
+            state.said, state.fixed, state.prefs, state.server = kept
+            state.registered, state.server_key, state.node_private, state.next_node_private = kept_keys
             raise
         if moved:
             self.netmap = Netmap()
@@ -153,6 +212,10 @@ class Board:
         self._apply_due.set()
 
     # --- What the session asks and tells ---
+
+    def standing_auth_key(self) -> str:
+        """Return the auth key that the configuration file leads to, "" if there is none."""
+        return self.configuration.auth_key()
 
     def net_info(self) -> dict:
         return self.paths.net_info()
@@ -319,6 +382,8 @@ class Board:
         while True:
             self.progress.due(_DATA_PLANE, monotonic_ms() + _REPLAN_MS)
             await wait_for_event(self._apply_due, _REPLAN_MS)
+            await sleep_ms(self._apply_pace.wait_ms(monotonic_ms()))
+            self._apply_pace.done(monotonic_ms())
             self._apply_due.clear()
             async with self._one_call:
                 if self._node_private_in_use != self.state.node_private:
@@ -326,7 +391,9 @@ class Board:
                     await data_plane.set_private_key(self._node_private_in_use)
                 facts = data_plane.facts(self._remotes(), self.trusted_now_s())
                 prefs = self.state.prefs
-                wishes = planning.Preferences(prefs.advertise_routes, prefs.accept_routes, prefs.snat)
+                wishes = planning.Preferences(
+                    prefs.advertise_routes, prefs.accept_routes, prefs.snat, self.configuration.ceiling
+                )
                 plan = planning.plan(self.netmap, wishes, facts)
                 own_id = self.netmap.node.id if self.netmap.node else 0
                 if self._applied_id not in (0, own_id):
@@ -345,6 +412,10 @@ class Board:
                 self._uplink_changed()
             for problem in plan.problems:
                 self.log.warning("netmap: " + problem)
+            for sentence in plan.denied:
+                if sentence not in self.denied:
+                    self.log.warning("not allowed here: " + sentence)
+            self.denied = plan.denied
             if not self.applied and not self._apply_due.is_set():
                 self.applied = self.netmap.node is not None
                 self.data_error = ""

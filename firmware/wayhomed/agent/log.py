@@ -52,6 +52,10 @@ class Log:
         """Have lines go elsewhere from now on: the system's log may have begun anew."""
         self._write = write
 
+    def change_level(self, level: int) -> None:
+        """Log from now on what is at least as severe as this."""
+        self._level = level
+
     def error(self, text: str) -> None:
         self.event(ERROR, text)
 

@@ -10,8 +10,8 @@ from wayhomed.linux.errors import DataPlaneError
 from wayhomed.linux.watchdog_device import WatchdogDevice
 from wayhomed.port import process, runtime
 
+from . import configuration, options, watchdog
 from . import log as logging
-from . import options, watchdog
 from .daemon import Board, Settings
 from .local_api import LocalApi
 from .service_manager import ServiceManager
@@ -25,10 +25,13 @@ COMMAND = options.Command(
     "wayhomed --state /var/lib/wayhome",
     [
         options.Option("state", "where keys and settings are kept", "DIR", "/var/lib/wayhome"),
+        options.Option("config", "the configuration file, which need not be there", "PATH", configuration.PATH),
+        options.Option("check-config", "say what is wrong with the configuration file, and end"),
         options.Option("socket", "where wayhomectl finds this daemon", "PATH", "/run/wayhome/wayhomed.sock"),
-        options.Option("interface", "name of the tunnel's interface", "NAME", "wayhome0"),
-        options.Option("port", "UDP port of WireGuard", "NUMBER", "41641"),
-        options.Option("wireguard-go", "the userspace WireGuard to run", "PROGRAM", "wireguard-go"),
+        options.Option("interface", "name of the tunnel's interface (without it: wayhome0)", "NAME"),
+        options.Option("port", "UDP port of WireGuard (without it: 41641)", "NUMBER"),
+        options.Option("wireguard", "auto, kernel or userspace: which WireGuard (without it: auto)", "WHICH"),
+        options.Option("wireguard-go", "the userspace WireGuard to run (without it: wireguard-go)", "PROGRAM"),
         options.Option("watchdog", "feed this watchdog; without us the machine is restarted", "DEVICE"),
         options.Option("system-log", "log to the system's log instead of stderr"),
         options.Option("verbose", "log what is of use to developers only, too"),
@@ -36,6 +39,8 @@ COMMAND = options.Command(
         options.Option("lab-plain-relays", "for labs: relays speak plain HTTP"),
     ],
 )
+
+_LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
 
 def main() -> None:
@@ -49,18 +54,29 @@ def run(words: list) -> int:
         if values["help"]:
             print(options.help_text(COMMAND))
             return 0
-        port = options.whole_number("port", values["port"], 1, 65535)
+        if values["check-config"]:
+            return configuration.check(values["config"])
+        given = configuration.from_command_line(values)
     except options.UsageError as error:
         runtime.write_stderr("wayhomed: " + str(error) + "\n")
         return 2
-    log = logging.Log(_log_writer(values), runtime.wall_clock_s, logging.DEBUG if values["verbose"] else logging.INFO)
+    folder = values["state"].rstrip("/")
+    settings = configuration.Configuration(values["config"], folder + "/wayhomed.conf", given)
+    log = logging.Log(_log_writer(given.get("system-log")), runtime.wall_clock_s)
     state = State(values["state"])
     try:
         state.open()
-        undo_path = values["state"].rstrip("/") + "/undo.json"
-        data_plane_settings = DataPlaneSettings(undo_path, values["interface"], port, values["wireguard-go"])
-        DataPlane(data_plane_settings)  # says at once what is wrong with the interface's name
-        is_replaced = asyncio.run(_serve(values, state, log, data_plane_settings))
+        settings.read()
+        log.write_to(_log_writer(settings.value("system-log")))
+        log.change_level(_LEVELS[settings.value("log-level", "info")])
+        data_plane_settings = DataPlaneSettings(
+            folder + "/undo.json",
+            settings.value("interface", "wayhome0"),
+            settings.value("port", 41641),
+            settings.value("wireguard-go", "wireguard-go"),
+            settings.value("wireguard", "auto"),
+        )
+        is_replaced = asyncio.run(_serve(values, state, log, data_plane_settings, settings))
     except (StateError, DataPlaneError) as error:
         log.error(str(error))
         return 1
@@ -76,9 +92,9 @@ def run(words: list) -> int:
     return 0
 
 
-def _log_writer(values: dict):
+def _log_writer(to_system_log):
     """Return what puts the log's lines out."""
-    if values["system-log"]:
+    if to_system_log:
         try:
             return runtime.SystemLog().write
         except OSError:
@@ -95,12 +111,12 @@ def _to_stderr(severity: int, text: str) -> None:
     runtime.write_stderr(("wayhomed: error: " if severity <= logging.ERROR else "wayhomed: ") + text + "\n")
 
 
-async def _serve(values: dict, state: State, log, data_plane_settings) -> bool:
+async def _serve(values: dict, state: State, log, data_plane_settings, configured) -> bool:
     """Run the daemon; return True if it has ended for a new process to go on."""
     settings = Settings()
     settings.allow_insecure_relays = values["lab-insecure-relays"]
     settings.plain_relays = values["lab-plain-relays"]
-    board = Board(settings, state, log, lambda: DataPlane(data_plane_settings))
+    board = Board(settings, state, log, lambda: DataPlane(data_plane_settings), configured)
     api = _local_api(board, values["socket"])
     check_rights()
     manager = ServiceManager()
@@ -109,7 +125,7 @@ async def _serve(values: dict, state: State, log, data_plane_settings) -> bool:
         {
             process.SIGTERM: board.stop,
             process.SIGINT: board.stop,
-            process.SIGHUP: lambda: _reload(values, log, manager),
+            process.SIGHUP: lambda: _reload(board, log, manager),
             process.SIGUSR1: board.replace,
         }
     )
@@ -146,9 +162,11 @@ def _local_api(board: Board, path: str) -> LocalApi:
         raise StateError("the socket %s can't be made: %s; name another with --socket" % (path, reason(error)))
 
 
-def _reload(values: dict, log: logging.Log, manager: ServiceManager) -> None:
-    """SIGHUP: begin the log anew."""
+def _reload(board: Board, log: logging.Log, manager: ServiceManager) -> None:
+    """SIGHUP: read the configuration file again, and begin the log anew."""
     manager.reloading()
-    log.write_to(_log_writer(values))
+    log.write_to(_log_writer(board.configuration.value("system-log")))
     log.info("asked to read the configuration again")
+    board.reload()
+    log.change_level(_LEVELS[board.configuration.value("log-level", "info")])
     manager.ready()

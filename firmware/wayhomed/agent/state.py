@@ -42,6 +42,9 @@ class State:
 
     node_private is what the tunnels use. next_node_private, if not None, is being registered to replace it: it is saved
     before the coordinator hears of it, so that no crash can lose a key that the coordinator already knows.
+
+    said: what `wayhomectl up` and `down` said; fixed: the fields of Prefs that the configuration file says, which is
+    not kept here; prefs: what holds, both together. server: the coordinator's URL that the keys are for.
     """
 
     def __init__(self, directory: str):
@@ -52,7 +55,10 @@ class State:
         self.next_node_private: bytes | None = None
         self.server_key: bytes | None = None
         self.registered = False
-        self.prefs = preferences.Prefs()
+        self.said = preferences.Prefs()
+        self.fixed: dict = {}
+        self.prefs = preferences.settled(self.said, {})
+        self.server = ""
 
     def open(self) -> None:
         """Read what is there; at the very first start make the keys. Raises StateError."""
@@ -104,7 +110,10 @@ class State:
             server_key = fields.get("ServerKey")
             self.server_key = keys.key_from_text(keys.MACHINE, server_key) if server_key else None
             self.registered = fields.get("Registered") is True
-            self.prefs = preferences.changed(preferences.Prefs(), fields.get("Prefs") or {})
+            self.said = preferences.changed(preferences.Prefs(), fields.get("Prefs") or {})
+            self.prefs = preferences.settled(self.said, {})
+            server = fields.get("Server")
+            self.server = server if isinstance(server, str) else self.said.login_server
         except BadWire as error:
             raise StateError(damaged % (self._directory, str(error)))
 
@@ -115,7 +124,8 @@ class State:
             "MachineKey": keys.key_text(keys.PRIVATE, self.machine_private),
             "NodeKey": keys.key_text(keys.PRIVATE, self.node_private),
             "Registered": self.registered,
-            "Prefs": self.prefs.as_json(),
+            "Prefs": self.said.as_json(),
+            "Server": self.server,
         }
         if self.next_node_private:
             fields["NextNodeKey"] = keys.key_text(keys.PRIVATE, self.next_node_private)

@@ -42,6 +42,7 @@ def summary(board) -> dict:
             "expired": node.is_expired(board.trusted_now_s()),
         }
     problems = [session.error, board.data_error, board.save_error] + list(board.links.errors.values())
+    problems += board.configuration.problems
     return {
         "state": PHASE_NAMES[session.phase],
         "up": board.is_up(),
@@ -88,6 +89,9 @@ async def full_status(board) -> dict:
     """Return everything that `wayhomectl status` shows, ready for JSON."""
     result = summary(board)
     result["prefs"] = board.state.prefs.as_json()
+    result["configuration"] = board.configuration.path
+    result["settings"] = board.configuration.settings(board.state.said)
+    result["denied"] = board.denied
     traffic: dict = {}
     try:
         seen = await board.data_plane_status()

@@ -78,7 +78,7 @@ class Config:
 
     def preferences(self) -> dict:
         """Return what the file says of the settings of `wayhomectl up`, as fields of prefs.changed()."""
-        return {_PREFS[key]: self.values[key] for key in _PREFS if key in self.values}
+        return {PREFS[key]: self.values[key] for key in PREFS if key in self.values}
 
 
 # --- The settings ---
@@ -337,7 +337,7 @@ SETTINGS = {
         Setting("system-log", _flag, _yes_no, "yes"),
     )
 }
-_PREFS = {
+PREFS = {
     "login-server": "LoginServer",
     "hostname": "Hostname",
     "advertise-routes": "AdvertiseRoutes",

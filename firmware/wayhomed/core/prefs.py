@@ -1,4 +1,4 @@
-"""What the board's owner wants: the settings of `wayhomectl up`."""
+"""What the board's owner wants: the settings of `wayhomectl up`, and what the configuration file says of them."""
 
 from wayhomed.core import server_url
 from wayhomed.wire import address
@@ -13,7 +13,7 @@ _LABEL = "abcdefghijklmnopqrstuvwxyz0123456789-"
 class Prefs:
     """login_server: URL, "" before the first `up`; hostname: "" = the machine's own; advertise_routes: prefixes
     (ip bytes, length); accept_routes: take other routers' prefixes; snat: LAN devices see the board's address;
-    want_running: False after `down`.
+    want_running: True after `up`, False after `down`, None while nobody has said either.
     """
 
     def __init__(self):
@@ -22,17 +22,30 @@ class Prefs:
         self.advertise_routes = []
         self.accept_routes = False
         self.snat = True
-        self.want_running = False
+        self.want_running: bool | None = None
 
     def as_json(self) -> dict:
-        return {
+        fields = {
             "LoginServer": self.login_server,
             "Hostname": self.hostname,
             "AdvertiseRoutes": [address.prefix_text(prefix) for prefix in self.advertise_routes],
             "AcceptRoutes": self.accept_routes,
             "SNAT": self.snat,
-            "WantRunning": self.want_running,
         }
+        if self.want_running is not None:
+            fields["WantRunning"] = self.want_running
+        return fields
+
+
+def settled(said: Prefs, fixed: dict) -> Prefs:
+    """Return the Prefs that hold: what `up` and `down` said, over that the fields that the configuration file says.
+
+    A file that names a coordinator is as good as an `up`, until somebody says `down`. Raises BadWire.
+    """
+    made = changed(said, fixed)
+    if made.want_running is None or not made.login_server:
+        made.want_running = bool(fixed.get("LoginServer"))
+    return made
 
 
 def changed(prefs: Prefs, fields: dict) -> Prefs:
