@@ -12,6 +12,7 @@ from wayhomed.port.tasks import within
 from wayhomed.wire import control, http1, http2, keys, noise
 from wayhomed.wire.errors import BadWire
 
+from .certificates import tls_by_authorities
 from .hostinfo import CAPABILITY_VERSION
 
 _CONNECT_MS = const(5_000)
@@ -30,8 +31,8 @@ class Gone(OSError):
         super().__init__(_ENDED, text)
 
 
-async def _connect(url, secure_by_authorities: bool, mark: int) -> tuple:
-    """Return (stream, address) of the URL's host, trying its addresses in turn."""
+async def _connect(url, mark: int, clock=None) -> tuple:
+    """Return (stream, address) of the URL's host, trying its addresses in turn. Certificates are checked by the clock."""
     addresses = await net.resolve(url.host, _LOOKUP_MS)
     failure = OSError(_ENDED, "no address for " + url.host)
     for ip in addresses:
@@ -42,18 +43,21 @@ async def _connect(url, secure_by_authorities: bool, mark: int) -> tuple:
             continue
         if not url.secure:
             return stream, ip
-        start_tls = net.tls_by_authorities if secure_by_authorities else net.tls_unverified
+        if clock is not None:
+            starting = tls_by_authorities(stream, url.host, "", clock)
+        else:
+            starting = net.tls_unverified(stream, url.host)
         try:
-            return await within(_HANDSHAKE_MS, start_tls(stream, url.host), "TLS with " + url.host), ip
+            return await within(_HANDSHAKE_MS, starting, "TLS with " + url.host), ip
         except BaseException:
             stream.close()
             raise
     raise failure
 
 
-async def fetch_server_key(url, mark: int) -> bytes:
-    """Return the Noise key that the coordinator names at /key. Raises OSError, BadWire."""
-    stream, _ip = await _connect(url, True, mark)
+async def fetch_server_key(url, mark: int, clock) -> bytes:
+    """Return the Noise key that the coordinator names at /key. clock: the TimeKeeper. Raises OSError, BadWire."""
+    stream, _ip = await _connect(url, mark, clock)
     try:
         return await within(_HANDSHAKE_MS, _ask_key(stream, url), "asking the coordinator for its key")
     finally:
@@ -241,7 +245,7 @@ class ControlConnection:
 
 async def dial(url, machine_private: bytes, server_key: bytes, mark: int) -> ControlConnection:
     """Return a connection whose other end has proven to hold server_key. Raises OSError, BadWire."""
-    stream, ip = await _connect(url, False, mark)
+    stream, ip = await _connect(url, mark)
     try:
         connection = await within(
             _HANDSHAKE_MS, _shake_hands(stream, url, machine_private, server_key), "the coordinator's handshake"

@@ -9,11 +9,11 @@ Source: control.md sections 5, 6, 9 and 13.
 import asyncio
 import json
 
-from wayhomed.core import server_url
+from wayhomed.core import expiry, server_url
 from wayhomed.core.backoff import Backoff
 from wayhomed.core.map_response import decode_response
 from wayhomed.core.pace import Pace
-from wayhomed.port import const, monotonic_ms, random_bytes, runtime
+from wayhomed.port import const, monotonic_ms, net, random_bytes
 from wayhomed.port.tasks import Mailbox, run_all, sleep_ms, wait_for_event, within
 from wayhomed.wire import control, keys
 from wayhomed.wire.errors import BadWire
@@ -34,6 +34,8 @@ _STEADY_MS = const(10_000)  # a poll that lived this long was no failure
 _PINGS_WAITING = const(4)
 _TOO_MANY_REQUESTS_MS = const(10_000)
 _REFUSED_RETRY_MS = const(60_000)
+_TIME_MS = const(5_000)  # for the time servers to answer a board that knows no time, before its first join
+_CHECK_AGAIN_MS = const(60_000)
 # Of what we are told: a coordinator that talks without end must not keep the board from its packets.
 _MESSAGES_AT_ONCE = const(100)
 _MESSAGE_EVERY_MS = const(50)
@@ -89,6 +91,7 @@ class ControlSession:
         self._ephemeral = False
         self._new_key_wanted = False
         self._accept_new_server_key = False
+        self._key_undated = False  # the coordinator's key came by a certificate whose dates nobody could judge
         self._last_ping_url = ""
         self._pings = Mailbox(_PINGS_WAITING)
         self.server_address = b""  # where the coordinator was last reached
@@ -200,20 +203,28 @@ class ControlSession:
 
     async def _server_key(self, url) -> bytes:
         if self._state.server_key and not self._accept_new_server_key:
+            self._key_undated = self._state.key_undated
             return self._state.server_key
-        key = await fetch_server_key(url, self._mark)
+        clock = self._board.clock
+        if url.secure:
+            await clock.wait_for_trust(_TIME_MS)
+        self._key_undated = url.secure and not clock.trusted
+        key = await fetch_server_key(url, self._mark, clock)
         self._log.info("the coordinator's key is " + keys.short(key))
         return key
 
     async def _server_key_failed(self, url, key: bytes, error: BadWire) -> None:
         """Raise what the user should read after a handshake failed by `error`."""
-        named = await fetch_server_key(url, self._mark)
+        named = await fetch_server_key(url, self._mark, self._board.clock)
         if named == key:
             raise BadWire("the coordinator does not hold the key that it names at /key (%s)" % error)
+        if url.secure and not self._board.clock.trusted:
+            raise BadWire("the coordinator's key is another than before; that is believed once the time is known")
         if url.secure:
             # TLS vouched for it: an administrator has set the coordinator up anew.
             self._log.warning("the coordinator has a new key, " + keys.short(named))
             self._state.server_key = named
+            self._state.key_undated = False
             self._state.save()
             raise BadWire("the coordinator has a new key; connecting again")
         raise LoginRefused(
@@ -228,7 +239,32 @@ class ControlSession:
         self._accept_new_server_key = False
         self._told = b""
         await self._send_update(connection)
-        await run_all(self._poll(connection), self._update_loop(connection), self._ping_loop(connection))
+        await run_all(
+            self._poll(connection),
+            self._update_loop(connection),
+            self._ping_loop(connection),
+            self._check_key(server_key),
+        )
+
+    async def _check_key(self, key: bytes) -> None:
+        """Ask for the coordinator's key again once the time is known, if it came while nobody could judge a date."""
+        while self._key_undated:
+            await self._board.clock.until_trusted()
+            try:
+                url = server_url.parse(self._state.prefs.login_server)
+                named = await fetch_server_key(url, self._mark, self._board.clock)
+                problem = "" if named == key else "its server names another key than at the first join"
+            except net.TlsRefused as error:
+                problem = str(error)
+            except (OSError, BadWire):
+                await sleep_ms(_CHECK_AGAIN_MS)
+                continue
+            if problem:
+                self._board.forget_coordinator()
+                raise LoginRefused("joined before the time was known, and not at the right coordinator: " + problem)
+            self._key_undated = self._state.key_undated = False
+            self._state.save()
+        await asyncio.Event().wait()
 
     # --- Registering (control.md 5) ---
 
@@ -289,6 +325,7 @@ class ControlSession:
         if rotated or not state.registered or state.server_key != server_key:
             state.registered = True
             state.server_key = server_key
+            state.key_undated = self._key_undated
             state.save()
         if rotated:
             self._board.node_key_changed()
@@ -383,7 +420,8 @@ class ControlSession:
                 await self._message_received(payload)
 
     async def _message_received(self, payload: bytes) -> None:
-        difference = self._board.netmap.apply(decode_response(payload), runtime.wall_clock_s())
+        difference = self._board.netmap.apply(decode_response(payload), self._board.clock.now_s())
+        self._board.clock.coordinator_told(difference.control_time_s, not self._key_undated)
         request = difference.ping_request
         if request and request["URL"] and request["URL"] != self._last_ping_url:
             self._last_ping_url = request["URL"]
@@ -401,11 +439,16 @@ class ControlSession:
             self._board.progress.due(_NAME, monotonic_ms() + difference.sleep_ms)
             await sleep_ms(difference.sleep_ms)
 
+    def time_passed(self) -> None:
+        """Look whether our key has run out meanwhile."""
+        if self.connected and self.phase == Phase.RUNNING:
+            self._judge_self()
+
     def _judge_self(self) -> None:
         """Set the phase by what the coordinator says of our own node."""
         node = self._board.netmap.node
-        if node.is_expired(runtime.wall_clock_s()):
-            self.error = "the node key has expired; run: wayhomectl up"
+        if node.is_expired(self._board.trusted_now_s()):
+            self.error = expiry.EXPIRED
             self.refused = True
             self._set_phase(Phase.NEEDS_LOGIN)
         elif not node.machine_authorized:

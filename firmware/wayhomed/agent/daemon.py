@@ -19,13 +19,15 @@ from wayhomed.core.config import PREFS
 from wayhomed.core.netmap import Netmap
 from wayhomed.core.pace import Pace
 from wayhomed.linux.errors import DataPlaneError
-from wayhomed.port import const, monotonic_ms, random_bytes, runtime
+from wayhomed.port import const, monotonic_ms, random_bytes
 from wayhomed.port.crypto import sha256
 from wayhomed.port.tasks import run_all, sleep_ms, wait_for_event
 from wayhomed.wire import address, disco, keys, wireguard
 from wayhomed.wire.errors import BadWire
 
 from .configuration import Configuration
+from .clock import Settings as ClockSettings
+from .clock import TimeKeeper
 from .control_session import ControlSession, Phase
 from .paths import PathKeeper
 from .pings import Pings
@@ -41,7 +43,6 @@ _APPLIES_AT_ONCE = const(20)
 _APPLY_EVERY_MS = const(1_000)
 _SETTLE_MS = const(500)  # an interface comes with several changes at once
 _SAVE_EVERY_MS = const(10_000)
-_CLOCK_FLOOR_S = 1_767_225_600  # 2026-01-01: a clock that shows less was never set
 
 
 class Settings:
@@ -51,6 +52,7 @@ class Settings:
         self.mark = 0x80000
         self.allow_insecure_relays = False
         self.plain_relays = False
+        self.clock = ClockSettings([])
 
 
 class Board:
@@ -84,6 +86,8 @@ class Board:
         self._wanted_changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._news = asyncio.Event()
+        self.clock = TimeKeeper(settings.clock, state, log, lambda: self.standing, self._clock_trusted)
+        log.tell_time_by(self.clock.now_s)
         self.links = RelayLinks(self, settings.mark, settings.allow_insecure_relays, settings.plain_relays)
         self.paths = PathKeeper(self, self._one_call)
         self.pings = Pings(self)
@@ -96,7 +100,14 @@ class Board:
         self._take_configuration()
         self._load_netmap()
         try:
-            await run_all(self.session.run(), self._data_path(), self._save_loop(), self._stop.wait(), *services)
+            await run_all(
+                self.clock.run(),
+                self.session.run(),
+                self._data_path(),
+                self._save_loop(),
+                self._stop.wait(),
+                *services,
+            )
         finally:
             self._save_netmap()
 
@@ -256,6 +267,30 @@ class Board:
     async def ping_asked(self, request: dict) -> dict:
         return await self.pings.asked(request)
 
+    def forget_coordinator(self) -> None:
+        """Take nothing more from a coordinator that proved to be a false one, and nothing of what it said."""
+        self.state.registered = False
+        self.state.server_key = None
+        self.state.key_undated = False
+        self.state.node_private = keys.new_private(random_bytes(32))
+        self.state.next_node_private = None
+        self.netmap = Netmap()
+        self._index_peers()
+        self.node_key_changed()
+        try:
+            self.state.save()
+            self.state.forget_netmap()
+        except StateError as error:
+            self.log.error(str(error))
+
+    # --- What the clock tells ---
+
+    def _clock_trusted(self) -> None:
+        """Now dates mean something: certificates are looked at again, and whose key has run out."""
+        self.links.clock_trusted()
+        self._apply_due.set()
+        self._tell()
+
     # --- What the relay links ask and tell ---
 
     def node_private(self) -> bytes:
@@ -337,6 +372,7 @@ class Board:
             await self._wanted_changed.wait()
 
     async def _stand(self) -> None:
+        await self.clock.before_tunnel()
         data_plane = self._make_data_plane()
         self._node_private_in_use = self.state.node_private
         self.standing = True
@@ -441,6 +477,7 @@ class Board:
     def _uplink_changed(self) -> None:
         """The way out of this machine is another one: nothing that went by the old one is worth waiting for."""
         self.log.info("the uplink has changed")
+        self.clock.uplink_changed()
         self.links.uplink_changed()
         self.session.uplink_changed()
         self.paths.uplink_changed()
@@ -472,8 +509,7 @@ class Board:
 
     def trusted_now_s(self) -> int:
         """Return seconds since 1970, 0 while the clock is not to be trusted."""
-        now_s = runtime.wall_clock_s()
-        return now_s if now_s > _CLOCK_FLOOR_S else 0
+        return self.clock.trusted_now_s()
 
     def _index_peers(self) -> None:
         self._peers_by_key = {peer.key: peer for peer in self.netmap.peers.values()}

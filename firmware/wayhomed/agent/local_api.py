@@ -225,7 +225,7 @@ class LocalApi:
         except StateError as error:
             raise Refused(str(error), "nothing was changed")
         node = board.netmap.node
-        expired = board.state.registered and node is not None and node.is_expired(runtime.wall_clock_s())
+        expired = board.state.registered and node is not None and node.is_expired(board.trusted_now_s())
         if moved or expired or not started_before or board.session.phase != Phase.RUNNING:
             board.session.login(
                 auth_key, request.get("ephemeral") is True, expired, request.get("accept_new_key") is True

@@ -48,6 +48,10 @@ class Log:
         self._pace = Pace(_BURST, _EVERY_MS)
         self._left_out = 0
 
+    def tell_time_by(self, clock) -> None:
+        """Have lines carry this clock's seconds since 1970 from now on."""
+        self._clock = clock
+
     def write_to(self, write) -> None:
         """Have lines go elsewhere from now on: the system's log may have begun anew."""
         self._write = write

@@ -11,6 +11,8 @@ from wayhomed.port.tasks import Mailbox, run_all, sleep_ms, wait_for_event, with
 from wayhomed.wire import address, derp, keys, wireguard
 from wayhomed.wire.errors import BadWire
 
+from .certificates import tls_by_authorities
+
 # Fixed by the protocol (derp.md 1, 4, 9)
 _CONNECT_MS = const(1_500)
 _HANDSHAKE_MS = const(10_000)
@@ -30,7 +32,7 @@ _MAX_INITIATIONS = const(512)
 
 
 class RelayLinks:
-    """All links. `board` gives node_private() and log, and is told packet_received(node key, packet, region id),
+    """All links. `board` gives node_private(), clock and log, and is told packet_received(node key, packet, region id),
     relays_changed() when a link came or went, relay_is_back() when one that broke stands again, and home_changed().
     """
 
@@ -80,6 +82,20 @@ class RelayLinks:
         self._changed.set()
         self._probe_due.set()
         self._board.relays_changed()
+
+    def clock_trusted(self) -> None:
+        """Connect anew where a certificate was taken without a look at its dates. Queues stay."""
+        for region_id in list(self._tasks):
+            if not self._plain_http and self._is_dated(region_id):
+                self._tasks.pop(region_id).cancel()
+                self.relays.link_closed(region_id)
+        self._changed.set()
+
+    def _is_dated(self, region_id: int) -> bool:
+        for server in self.relays.servers(region_id):
+            if not server.cert_name.startswith(_PIN) and not server.insecure_for_tests:
+                return True
+        return False
 
     def send(self, node_key: bytes, home_derp: int, packet: bytes) -> bool:
         """Queue a packet for a peer; False if no relay leads to it."""
@@ -239,7 +255,7 @@ class RelayLinks:
         if name.startswith(_PIN):
             # The pin is a key's text but for its prefix: 64 hex digits.
             return await net.tls_by_pin(stream, server.host_name, keys.key_from_text(_PIN, name))
-        return await net.tls_by_authorities(stream, server.host_name, name)
+        return await tls_by_authorities(stream, server.host_name, name, self._board.clock)
 
     async def _carry(self, stream, decoder, frames: list, region_id: int) -> None:
         now_ms = monotonic_ms()

@@ -2,6 +2,7 @@
 
 state.json    machine key, node key, the node key that is being registered, the coordinator's key, settings
 netmap.json   the last netmap, so that a restart with no coordinator in reach comes up working; may be lost
+time.json     the last trusted time
 lock          held while a daemon uses the directory
 """
 
@@ -16,6 +17,7 @@ from wayhomed.wire.errors import BadWire
 
 VERSION = 1
 _STATE_BYTES = 1_048_576
+_TIME_BYTES = 4_096
 _REASONS = {
     1: "not permitted",
     2: "no such directory",
@@ -54,6 +56,7 @@ class State:
         self.node_private = b""
         self.next_node_private: bytes | None = None
         self.server_key: bytes | None = None
+        self.key_undated = False  # server_key came by a certificate whose dates nobody could judge
         self.registered = False
         self.said = preferences.Prefs()
         self.fixed: dict = {}
@@ -109,6 +112,7 @@ class State:
             self.next_node_private = _private(fields, "NextNodeKey") if fields.get("NextNodeKey") else None
             server_key = fields.get("ServerKey")
             self.server_key = keys.key_from_text(keys.MACHINE, server_key) if server_key else None
+            self.key_undated = fields.get("KeyUndated") is True
             self.registered = fields.get("Registered") is True
             self.said = preferences.changed(preferences.Prefs(), fields.get("Prefs") or {})
             self.prefs = preferences.settled(self.said, {})
@@ -131,6 +135,8 @@ class State:
             fields["NextNodeKey"] = keys.key_text(keys.PRIVATE, self.next_node_private)
         if self.server_key:
             fields["ServerKey"] = keys.key_text(keys.MACHINE, self.server_key)
+        if self.key_undated:
+            fields["KeyUndated"] = True
         self._write("/state.json", fields)
 
     def save_netmap(self, fields: dict) -> None:
@@ -154,6 +160,18 @@ class State:
         if netmap.node is None:  # a keep-alive is a whole response, too
             raise StateError("%s is damaged (it has no Node); the coordinator will send a new netmap" % path)
         return netmap
+
+    def save_time(self, fields: dict) -> None:
+        """Write a trusted time (core.clock.Saved.as_json). Raises StateError."""
+        self._write("/time.json", fields)
+
+    def load_time(self):
+        """Return what save_time() wrote last, None for what can't be read: it is a help, no more."""
+        try:
+            data = runtime.read_file(self._directory + "/time.json", _TIME_BYTES)
+            return json.loads(str(data or b"null", "utf-8"))
+        except (OSError, ValueError, RuntimeError):
+            return None
 
     def forget_netmap(self) -> None:
         """Remove the saved netmap: it belongs to another coordinator, or to a key that is no more."""

@@ -152,6 +152,10 @@ class Clock:
         """Tell whether the machine's clock will do for whoever judges dates by it."""
         return self.trusted and abs(system_ms - self.now_ms(up_ms)) <= _RIGHT_MS
 
+    def is_floor(self, system_ms: int) -> bool:
+        """Tell whether nothing is known but what time has passed."""
+        return not self.trusted and not self._plausible(system_ms)
+
     def is_doubtful(self, system_ms: int) -> bool:
         """Tell whether the machine's clock may well be too late, so that the tunnel should not start with it yet."""
         return not self.trusted and system_ms > self._floor_ms + _DOUBTFUL_S * 1000

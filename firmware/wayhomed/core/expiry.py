@@ -9,6 +9,7 @@ _DAY_S = const(86_400)
 # Chosen by us: days left at which the warning is repeated
 WARNED_DAYS = (28, 14, 7, 3, 1)
 RENEW = "wayhomectl up --renew-key"
+EXPIRED = "the node key has expired: peers refuse this machine until it is renewed; run: wayhomectl up"
 
 
 def days_left(expiry_s: int, now_s: int) -> int:
@@ -37,7 +38,7 @@ def words(expiry_s: int, now_s: int) -> str:
     if due is None:
         return ""
     if not due:
-        return "the node key has expired, peers refuse this machine until it is renewed; run: wayhomectl up"
+        return EXPIRED
     left = days_left(expiry_s, now_s)
     return "the node key expires in %s; renew it in time, on this machine: %s" % (
         "less than a day" if left <= 1 else "%d days" % left,
