@@ -266,7 +266,9 @@ async def test_what_the_owner_does_not_allow_is_told_with_its_reason(tmp_path):
         }
         w.up("key", AcceptRoutes=True)
         await until(w.board.is_up)
-        assert "refused      2 of" in (await ctl(w, "status"))[1]
+        lines = (await ctl(w, "status"))[1].splitlines()
+        assert "refused      192.168.1.0/24 of thief: it overlaps the LAN" in lines
+        assert "refused      8.8.8.8/32 of this node: not an address of the mesh" in lines
         lines = (await ctl(w, "routes"))[1].splitlines()
         assert [line.split(None, 2) for line in lines[1:]] == [
             ["100.64.0.3", "here", "published: nas, 192.168.1.10"],

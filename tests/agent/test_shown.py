@@ -226,3 +226,28 @@ def test_without_relays_and_addresses_the_network_is_told_all_the_same():
     assert "IPv6  does not get out: this machine has no way to such addresses" in text
     assert "no relay is known" in text
     assert "told no address" in text
+
+
+def test_what_is_refused_has_a_line_each_and_not_more_than_fit():
+    refused = [{"prefix": f"10.{number}.0.0/16", "node": "thief", "reason": "because"} for number in range(8)]
+    lines = shown.summary(status(tunnel={"refused": refused}, denied=["the policy opens more than that"]))
+    told = [line for line in lines if line.startswith("refused")]
+    assert told[0] == "refused      10.0.0.0/16 of thief: because"
+    assert len(told) == 6 and told[5] == "refused      3 more addresses and routes; why: wayhomectl routes"
+    assert lines[-1] == "not allowed  the policy opens more than that"
+
+
+def test_each_setting_is_shown_with_who_set_it():
+    settings = [
+        {"name": "hostname", "value": "attic", "from": "file"},
+        {"name": "snat", "value": "no", "from": "file"},
+        {"name": "port", "value": "5", "from": "command line"},
+        {"name": "accept-routes", "value": "yes", "from": "up"},
+    ]
+    lines = shown.summary(status(settings=settings, configuration="/etc/wayhome/wayhomed.conf"))
+    assert lines[-3:] == [
+        "settings     by /etc/wayhome/wayhomed.conf: hostname = attic; snat = no",
+        "             by the command line: port = 5",
+        "             by up: accept-routes = yes",
+    ]
+    assert not [line for line in shown.summary(status()) if line.startswith("settings")]

@@ -7,7 +7,7 @@ So a fault never keeps the daemon from starting, and never opens anything.
 """
 
 from wayhomed.core import ceiling, config
-from wayhomed.core.config import SETTINGS, Config
+from wayhomed.core.config import NAMES, SETTINGS, Config
 from wayhomed.port import const, runtime
 
 from . import options
@@ -142,7 +142,7 @@ class Configuration:
         found = []
         said = prefs.as_json()
         standard = type(prefs)().as_json()
-        for name in SETTINGS:
+        for name in NAMES:
             field = config.PREFS.get(name)
             if self.where(name):
                 entry = {"value": SETTINGS[name].write(self.value(name)), "from": self.where(name)}

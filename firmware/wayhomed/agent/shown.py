@@ -11,6 +11,7 @@ from wayhomed.port import const
 from .visible_text import visible
 
 _WIDTH = const(100)  # chosen by us: a terminal of today, or half a screen
+_REFUSED_LINES = const(5)
 _NOT_CONNECTED = " (not connected)"
 
 
@@ -29,10 +30,27 @@ def summary(result: dict) -> list:
         rows.append(["to let it in", result["auth_url"]])
     for problem in result["problems"]:
         rows.append(["problem", problem])
-    refused = len(result["tunnel"].get("refused", []))
-    if refused:
-        rows.append(["refused", "%d of the netmap's addresses and routes; why: wayhomectl routes" % refused])
-    return _table(rows)
+    refused = result["tunnel"].get("refused", [])
+    for entry in refused[:_REFUSED_LINES]:
+        rows.append(["refused", "%s of %s: %s" % (entry["prefix"], entry["node"], entry["reason"])])
+    if len(refused) > _REFUSED_LINES:
+        rows.append(
+            ["refused", "%d more addresses and routes; why: wayhomectl routes" % (len(refused) - _REFUSED_LINES)]
+        )
+    for sentence in result.get("denied", ()):
+        rows.append(["not allowed", sentence])
+    return _table(rows + _settings(result))
+
+
+def _settings(result: dict) -> list:
+    """Return the rows that say who set what."""
+    rows: list = []
+    for where, who in (("file", result.get("configuration", "")), ("command line", "the command line"), ("up", "up")):
+        texts = ["%s = %s" % (one["name"], one["value"]) for one in result.get("settings", ()) if one["from"] == where]
+        if texts:
+            for line in _wrapped("by " + who + ": " + "; ".join(texts), _WIDTH - len("coordinator  ")):
+                rows.append(["" if rows else "settings", line])
+    return rows
 
 
 def status(result: dict) -> list:

@@ -313,30 +313,30 @@ _LANS = _prefixes_or("advertised")
 _PUBLISH = _prefixes_or("lan")
 _PEERS_ROUTES = _prefixes_or("any")
 
-SETTINGS = {
-    setting.name: setting
-    for setting in (
-        Setting("login-server", _pref("LoginServer"), _same, "https://mesh.example.net"),
-        Setting("auth-key-file", _path, _same, "/etc/wayhome/auth.key"),
-        Setting("hostname", _pref("Hostname"), _same, "attic"),
-        Setting("advertise-routes", _routes, _list_text("none"), "192.168.1.0/24, fd00:1::/64"),
-        Setting("accept-routes", _flag, _yes_no, "yes"),
-        Setting("snat", _flag, _yes_no, "no"),
-        Setting("allow-lans", _LANS[0], _LANS[1], "192.168.1.0/24"),
-        Setting("allow-services", _services, _services_text, "tcp:22"),
-        Setting("allow-publish", _PUBLISH[0], _PUBLISH[1], "192.168.1.0/24"),
-        Setting("allow-peers-routes", _PEERS_ROUTES[0], _PEERS_ROUTES[1], "10.0.0.0/8"),
-        Setting("allow-dns", _only_no("leaves this machine's DNS alone"), _yes_no, "no"),
-        Setting("allow-exit", _only_no("neither is an exit node nor uses one"), _yes_no, "no"),
-        Setting("ntp-servers", _servers, _list_text("off"), "192.168.1.1"),
-        Setting("wireguard", _word("auto", "kernel", "userspace"), _same, "kernel"),
-        Setting("wireguard-go", _program, _same, "/usr/bin/wireguard-go"),
-        Setting("interface", _interface, _same, "wayhome0"),
-        Setting("port", _number(1, LAST_PORT), _same, "41641"),
-        Setting("log-level", _word("error", "warning", "info", "debug"), _same, "warning"),
-        Setting("system-log", _flag, _yes_no, "yes"),
-    )
-}
+# MicroPython's dicts have no order, so this has.
+_IN_ORDER = (
+    Setting("login-server", _pref("LoginServer"), _same, "https://mesh.example.net"),
+    Setting("auth-key-file", _path, _same, "/etc/wayhome/auth.key"),
+    Setting("hostname", _pref("Hostname"), _same, "attic"),
+    Setting("advertise-routes", _routes, _list_text("none"), "192.168.1.0/24, fd00:1::/64"),
+    Setting("accept-routes", _flag, _yes_no, "yes"),
+    Setting("snat", _flag, _yes_no, "no"),
+    Setting("allow-lans", _LANS[0], _LANS[1], "192.168.1.0/24"),
+    Setting("allow-services", _services, _services_text, "tcp:22"),
+    Setting("allow-publish", _PUBLISH[0], _PUBLISH[1], "192.168.1.0/24"),
+    Setting("allow-peers-routes", _PEERS_ROUTES[0], _PEERS_ROUTES[1], "10.0.0.0/8"),
+    Setting("allow-dns", _only_no("leaves this machine's DNS alone"), _yes_no, "no"),
+    Setting("allow-exit", _only_no("neither is an exit node nor uses one"), _yes_no, "no"),
+    Setting("ntp-servers", _servers, _list_text("off"), "192.168.1.1"),
+    Setting("wireguard", _word("auto", "kernel", "userspace"), _same, "kernel"),
+    Setting("wireguard-go", _program, _same, "/usr/bin/wireguard-go"),
+    Setting("interface", _interface, _same, "wayhome0"),
+    Setting("port", _number(1, LAST_PORT), _same, "41641"),
+    Setting("log-level", _word("error", "warning", "info", "debug"), _same, "warning"),
+    Setting("system-log", _flag, _yes_no, "yes"),
+)
+SETTINGS = {setting.name: setting for setting in _IN_ORDER}
+NAMES = tuple([setting.name for setting in _IN_ORDER])
 PREFS = {
     "login-server": "LoginServer",
     "hostname": "Hostname",
@@ -498,7 +498,7 @@ def _known_in(text: str, is_key: bool) -> str:
     if not is_key:
         return ""
     best, best_distance = "", 3
-    for name in SETTINGS:
+    for name in NAMES:
         if abs(len(name) - len(lower)) < best_distance:
             distance = _distance(lower, name)
             if distance < best_distance:
@@ -565,7 +565,7 @@ def _ascii(data: bytes) -> str:
 def encode(values: dict) -> bytes:
     """Return a file that says these values."""
     lines = []
-    for name in SETTINGS:
+    for name in NAMES:
         if name in values:
             text = SETTINGS[name].write(values[name])
             lines.append("%s = %s\n" % (name, _quoted(text)))
