@@ -114,7 +114,7 @@ def test_a_fault_at_the_very_first_start_closes_what_it_is_about_and_nothing_els
     assert services(found) == [] and found.ceiling.lans == ANY
     assert "stays closed" in found.problems[-1]
     assert folder.copy.split("/")[-1] not in os.listdir(folder.path), "a faulty file is not the last good one"
-    folder.write(b"hostname = attic\nalow-servces = tcp:22\n")
+    folder.write(b"hostname = attic\nlimits = tcp:22\n")
     found = folder.started()
     assert services(found) == [] and found.ceiling.lans == [] and found.ceiling.publish == []
     folder.write(b"hostname = attic\n")
