@@ -63,7 +63,7 @@ class TlsStream:
             why = error.verify_message or str(error)
             raise TlsRefused("the certificate of " + self._server_name + " is not trusted: " + why) from None
         except ssl.SSLError as error:
-            if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+            if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE"):
                 # So OpenSSL calls any first bytes that are no TLS record: most often https:// for a server of http://.
                 raise no_tls(self._server_name) from None
             raise TlsRefused("TLS with " + self._server_name + ": " + str(error.reason or error)) from None

@@ -7,12 +7,18 @@ from .packets import wait_readable
 
 _SYS_PIDFD_OPEN = 434  # one number on all architectures; Linux 5.3 and later
 _WNOHANG = 1
-_POSIX_SPAWN_SETSID = 0x80
+# POSIX_SPAWN_SETSIGDEF, SETSIGMASK, SETSID of <spawn.h>
+_SPAWN_FLAGS = 0x04 | 0x08 | 0x80
+_SIGPIPE = 13
+_SIGSET_BYTES = 128  # of the largest C library
 _ATTRIBUTES_BYTES = 512  # posix_spawnattr_t is 336 on glibc, 128 bytes more or less on musl; more does no harm
 
 _spawn = libc().func("i", "posix_spawnp", "pspppp")
 _attributes_init = libc().func("i", "posix_spawnattr_init", "p")
 _attributes_setflags = libc().func("i", "posix_spawnattr_setflags", "pi")
+_attributes_setsigmask = libc().func("i", "posix_spawnattr_setsigmask", "pp")
+_attributes_setsigdefault = libc().func("i", "posix_spawnattr_setsigdefault", "pp")
+_sigaddset = libc().func("i", "sigaddset", "pi")
 _waitpid = libc().func("i", "waitpid", "ipi")
 _kill = libc().func("i", "kill", "ii")
 _syscall = libc().func("i", "syscall", "iii")
@@ -29,7 +35,12 @@ class Child:
         _kept_variables, environ = _string_array(variables)
         attributes = bytearray(_ATTRIBUTES_BYTES)
         _attributes_init(attributes)
-        _attributes_setflags(attributes, _POSIX_SPAWN_SETSID)
+        # We ignore SIGPIPE, and hold back those signals that we read from a descriptor; a child begins with neither.
+        signals = bytearray(_SIGSET_BYTES)
+        _attributes_setsigmask(attributes, signals)
+        _sigaddset(signals, _SIGPIPE)
+        _attributes_setsigdefault(attributes, signals)
+        _attributes_setflags(attributes, _SPAWN_FLAGS)
         pid = bytearray(4)
         failure = _spawn(pid, words[0], None, attributes, arguments, environ)
         if failure:

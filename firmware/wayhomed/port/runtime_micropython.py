@@ -1,12 +1,16 @@
-"""Files, wall clock and users on MicroPython's unix port: what its `os` lacks is asked of libc by ffi."""
+"""Files, wall clock, users and signals on MicroPython's unix port: what its `os` lacks is asked of libc by ffi."""
 
+import asyncio
 import os
+import socket
+import struct
 import sys
 import time
 
 import ffi
 
 from .ffi_micropython import errno_after_call
+from .packets import unix_address, wait_readable
 
 _libc = ffi.open(None)
 _open = _libc.func("i", "open", "sii")
@@ -18,9 +22,20 @@ _mkdir = _libc.func("i", "mkdir", "si")
 _chmod = _libc.func("i", "chmod", "si")
 _flock = _libc.func("i", "flock", "ii")
 _geteuid = _libc.func("i", "geteuid", "")
+_getpid = _libc.func("i", "getpid", "")
+_uname = _libc.func("i", "uname", "p")
+_read = _libc.func("i", "read", "ipL")
+_sigaddset = _libc.func("i", "sigaddset", "pi")
+_sigprocmask = _libc.func("i", "sigprocmask", "ipp")
+_signalfd = _libc.func("i", "signalfd", "ipi")
 
 _WRITE_NEW = 0o1 | 0o100 | 0o1000 | 0o2000000  # O_WRONLY, O_CREAT, O_TRUNC, O_CLOEXEC
 _READ = 0o2000000
+_UTSNAME_BYTES = 65  # each of the six texts of struct utsname, <sys/utsname.h>
+_SIGSET_BYTES = 128  # of the largest C library
+_SIG_BLOCK = 0
+_SIGNALFD_FLAGS = 0o2000000 | 0o4000  # SFD_CLOEXEC, SFD_NONBLOCK
+_SIGNAL_BYTES = 128  # struct signalfd_siginfo, <sys/signalfd.h>: the number comes first
 
 
 def _checked(result: int) -> int:
@@ -55,16 +70,30 @@ def remove_file(path: str) -> None:
             raise
 
 
-def write_and_sync(path: str, data: bytes, mode: int) -> None:
-    descriptor = _checked(_open(path, _WRITE_NEW, mode))
-    try:
-        _checked(_fchmod(descriptor, mode))
+class NewFile:
+    """A file that is made anew and written from its beginning."""
+
+    def __init__(self, path: str, mode: int):
+        self._descriptor = _checked(_open(path, _WRITE_NEW, mode))
+        try:
+            _checked(_fchmod(self._descriptor, mode))
+        except OSError:
+            self.close()
+            raise
+
+    def write(self, data: bytes) -> None:
         rest = memoryview(data)
         while len(rest):
-            rest = rest[_checked(_write(descriptor, rest, len(rest))) :]
-        _checked(_fsync(descriptor))
-    finally:
-        _close(descriptor)
+            rest = rest[_checked(_write(self._descriptor, rest, len(rest))) :]
+
+    def sync(self) -> None:
+        """Return once all of it is on the disk."""
+        _checked(_fsync(self._descriptor))
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            _close(self._descriptor)
+            self._descriptor = -1
 
 
 def rename_and_sync(old: str, new: str) -> None:
@@ -88,13 +117,11 @@ def user_id() -> int:
 
 
 def operating_system() -> tuple:
-    """Return (system, release, machine); the release is asked of the kernel, the machine is not known here."""
-    try:
-        with open("/proc/sys/kernel/osrelease") as file:
-            release = file.read().strip()
-    except OSError:
-        release = ""
-    return "linux", release, ""
+    """Return (system, release, machine), for example ("linux", "6.12.20", "x86_64")."""
+    names = bytearray(6 * _UTSNAME_BYTES)
+    _checked(_uname(names))
+    texts = [names[at : names.find(b"\0", at)] for at in range(0, len(names), _UTSNAME_BYTES)]
+    return str(texts[0], "utf-8").lower(), str(texts[2], "utf-8"), str(texts[4], "utf-8")
 
 
 def write_stderr(text: str) -> None:
@@ -107,13 +134,34 @@ def write_stdout(text: str) -> None:
 
 
 def on_signals(callbacks: dict) -> None:
-    """Not offered yet, as below."""
-    raise NotImplementedError("signals under MicroPython")
+    """Call callbacks[signal number] (no arguments) from the event loop when that signal comes.
+
+    They are read from a descriptor: MicroPython's own handler of SIGINT would end the loop in whichever task runs, and
+    it has none for the others. One that came while process.replace() held them back is delivered now.
+    """
+    numbers = bytearray(_SIGSET_BYTES)
+    for number in callbacks:
+        _sigaddset(numbers, number)
+    # First blocked, then read: one that comes in between waits for its reader.
+    _checked(_sigprocmask(_SIG_BLOCK, numbers, None))
+    reading = _read_signals(_checked(_signalfd(-1, numbers, _SIGNALFD_FLAGS)), callbacks)
+    asyncio.create_task(reading)  # noqa: RUF006 - as long as it waits, MicroPython's loop holds it
+
+
+async def _read_signals(descriptor: int, callbacks: dict) -> None:
+    arrived = bytearray(_SIGNAL_BYTES)
+    try:
+        while True:
+            await wait_readable(descriptor)
+            while _read(descriptor, arrived, len(arrived)) == len(arrived):
+                callbacks[struct.unpack_from("I", arrived)[0]]()
+    finally:
+        _close(descriptor)
 
 
 def on_stop_signals(callback) -> None:
-    """Not offered yet: the daemon itself runs under CPython (signalfd comes with the sockets' MicroPython half)."""
-    raise NotImplementedError("signals under MicroPython")
+    """Call `callback` (no arguments) from the event loop at SIGTERM and SIGINT instead of dying of them."""
+    on_signals({15: callback, 2: callback})
 
 
 def lock_file(path: str):
@@ -134,11 +182,21 @@ class _Lock:
 
 
 class SystemLog:
-    """Not offered yet: the daemon itself runs under CPython."""
+    """The system's log at /dev/log; lines that it does not take are lost."""
 
     def __init__(self):
-        raise OSError(95)
+        self._socket = socket.socket(1, 2 | 0x80000)  # AF_UNIX, SOCK_DGRAM, SOCK_CLOEXEC
+        self._socket.setblocking(False)
+        try:
+            self._socket.connect(unix_address("/dev/log"))
+        except OSError:
+            self._socket.close()
+            raise
 
     def write(self, severity: int, text: str) -> None:
         """severity: 0..7 as RFC 5424 section 6.2.1 has it."""
-        raise OSError(95)
+        try:
+            # facility 3: system daemons
+            self._socket.send(("<%d>wayhomed[%d]: %s" % (3 << 3 | severity, _getpid(), text)).encode())
+        except OSError:
+            pass
