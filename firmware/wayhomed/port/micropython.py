@@ -1,15 +1,11 @@
 """Constants, clock and randomness on MicroPython's unix port."""
 
-import gc
 import time
 from os import urandom as random_bytes
 
 from micropython import const
 
 __all__ = ["const", "monotonic_ms", "monotonic_us", "random_bytes"]
-
-# Without it the heap is filled to its end before anything is collected, and stays resident for good.
-gc.threshold(128 * 1024)
 
 _last_ticks = time.ticks_ms()
 _total_ms = 0

@@ -1,6 +1,7 @@
 """Files, wall clock, users and signals on MicroPython's unix port: what its `os` lacks is asked of libc by ffi."""
 
 import asyncio
+import gc
 import os
 import socket
 import struct
@@ -36,6 +37,10 @@ _SIGSET_BYTES = 128  # of the largest C library
 _SIG_BLOCK = 0
 _SIGNALFD_FLAGS = 0o2000000 | 0o4000  # SFD_CLOEXEC, SFD_NONBLOCK
 _SIGNAL_BYTES = 128  # struct signalfd_siginfo, <sys/signalfd.h>: the number comes first
+
+
+# Without it the heap is filled to its end before anything is collected, and stays resident for good.
+gc.threshold(128 * 1024)
 
 
 def _checked(result: int) -> int:
