@@ -61,7 +61,7 @@ def demo(c: Context, json: str = "", keep: bool = False, record: str = "") -> No
 
 @task(
     help={
-        "fast": "leave out virtual machines and browsers",
+        "fast": "leave out virtual machines, browsers and other processors than this machine's",
         "select": "only tests whose name matches this pytest -k expression",
         "workers": "how many processes run tests side by side",
     }
@@ -71,13 +71,13 @@ def test(c: Context, fast: bool = False, select: str = "", workers: int = 2) -> 
     del c
     packages = dict(TEST_PACKAGES)
     if fast:
-        del packages["chromium"]
+        del packages["chromium"], packages["qemu-arm"]
     else:
         packages |= GUEST_PACKAGES
     _ensure_packages(packages, "for the tests (networks from namespaces, userspace WireGuard, captures, a browser)")
     words = [PYTHON, "-m", "pytest", "-q", "-n", str(workers), "--dist", "loadfile"]
     if fast:
-        words += ["-m", "not boards and not browser"]
+        words += ["-m", "not boards and not browser and not emulated"]
     if select:
         words += ["-k", select]
     if os.geteuid() != 0:

@@ -1,10 +1,12 @@
-"""Runs every shared test twice: pytest itself is the CPython run, `MicroPythonFile` is the other.
+"""Runs every shared test twice and more: pytest itself is the CPython run, `MicroPythonFile` is the others.
 
 Shared are all tests below the folders of the board's package, except files that end in `_cpython.py` (those use
-hypothesis, scapy or the host's own parts).
+hypothesis, scapy or the host's own parts). Those of the folders that ask little of the kernel run on the processors of
+other boards as well, which qemu-user emulates: arm64, and armhf with its 32 bits.
 """
 
 import ast
+import platform
 import subprocess
 from pathlib import Path
 
@@ -19,7 +21,12 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 BUILD = ROOT / "build"
 SHARED_FOLDERS = ("wire", "core", "port", "linux", "agent", "helper")
-_RUN_SECONDS = 300
+_RUN_SECONDS = 900
+# qemu-user knows neither generic netlink nor netfilter's, nor raw sockets' filters: linux and agent are left out.
+EMULATED_FOLDERS = ("wire", "core", "port")
+EMULATED = tuple(name for name in ("arm64", "armhf") if (platform.machine(), name) != ("aarch64", "arm64"))
+# qemu-user makes a fork of a vfork, so the child's failure to start never reaches its parent.
+_NOT_EMULATED = ("test_a_program_that_is_missing_is_an_oserror",)
 
 # No test is timed: on a busy machine an example may take any time.
 settings.register_profile("wayhome", deadline=None)
@@ -46,26 +53,36 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 class MicroPythonFile(pytest.File):
-    """A shared test file as MicroPython runs it: one process for the file, one item a test."""
+    """A shared test file as MicroPython runs it: one process for the file and processor, one item a test."""
 
     def collect(self):
-        self._results: dict[str, str] | None = None
-        for name in shared_test_names(self.path):
-            yield MicroPythonTest.from_parent(self, name=f"{name}[micropython]")
+        self._results: dict[str, dict[str, str]] = {}
+        names = shared_test_names(self.path)
+        for name in names:
+            yield MicroPythonTest.from_parent(self, name=f"{name}[micropython]", test=name, architecture="amd64")
+        if self.path.relative_to(TESTS).parts[0] not in EMULATED_FOLDERS:
+            return
+        for architecture in EMULATED:
+            for name in names:
+                if name not in _NOT_EMULATED:
+                    item = f"{name}[micropython-{architecture}]"
+                    yield MicroPythonTest.from_parent(self, name=item, test=name, architecture=architecture)
 
-    def result(self, name: str) -> str:
-        """Return "pass" or the failure's text for one test of this file."""
-        if self._results is None:
-            self._results = self._run()
-        return self._results.get(name, self._results.get("", "MicroPython did not run it"))
+    def result(self, name: str, architecture: str) -> str:
+        """Return "pass" or the failure's text for one test of this file on one processor."""
+        if architecture not in self._results:
+            self._results[architecture] = self._run(architecture)
+        results = self._results[architecture]
+        return results.get(name, results.get("", "MicroPython did not run it"))
 
-    def _run(self) -> dict[str, str]:
+    def _run(self, architecture: str) -> dict[str, str]:
         try:
-            tree = micropython.fetch(BUILD)
+            tree = micropython.fetch(BUILD, architecture)
         except NoDebianMirror as error:
             pytest.skip(str(error))
         runner = TESTS / "shared" / "run_micropython.py"
-        words = [*micropython.command(tree), str(runner), str(ROOT / "firmware"), str(TESTS), str(self.path)]
+        words = micropython.command(tree, architecture=architecture)
+        words += [str(runner), str(ROOT / "firmware"), str(TESTS), str(self.path)]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=_RUN_SECONDS, check=False)
         results: dict[str, str] = {}
         current = ""
@@ -84,14 +101,21 @@ class MicroPythonFile(pytest.File):
 
 
 class MicroPythonTest(pytest.Item):
+    def __init__(self, *, test: str, architecture: str, **fields):
+        super().__init__(**fields)
+        self._test = test
+        self._architecture = architecture
+        if architecture != "amd64":
+            self.add_marker(pytest.mark.emulated)
+
     def runtest(self):
-        result = self.parent.result(self.name.removesuffix("[micropython]"))
+        result = self.parent.result(self._test, self._architecture)
         if result != "pass":
             raise MicroPythonFailure(result)
 
     def repr_failure(self, excinfo):
         if isinstance(excinfo.value, MicroPythonFailure):
-            return f"under MicroPython:\n{excinfo.value}"
+            return f"under MicroPython ({self._architecture}):\n{excinfo.value}"
         return super().repr_failure(excinfo)
 
     def reportinfo(self):
@@ -103,15 +127,28 @@ class MicroPythonFailure(Exception):
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    under_micropython = under_cpython = 0
+    """Print how many shared tests each Python and processor ran, and whether these are the same numbers."""
+    under_cpython = under_micropython = comparable = 0
+    emulated = dict.fromkeys(EMULATED, 0)
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, []):
+            path = ROOT / report.nodeid.split("::")[0]
             if "[micropython]" in report.nodeid:
                 under_micropython += 1
-            elif is_shared(ROOT / report.nodeid.split("::")[0]) and report.when == "call":
+                name = report.nodeid.split("::")[-1].removesuffix("[micropython]")
+                folder = path.relative_to(TESTS).parts[0]
+                comparable += folder in EMULATED_FOLDERS and name not in _NOT_EMULATED
+            elif "[micropython-" in report.nodeid:
+                emulated[report.nodeid.rpartition("[micropython-")[2].removesuffix("]")] += 1
+            elif is_shared(path) and report.when == "call":
                 under_cpython += 1
     if under_micropython or under_cpython:
         verdict = "equal" if under_micropython == under_cpython else "NOT EQUAL"
         terminalreporter.write_line(
             f"shared tests run: {under_cpython} under CPython, {under_micropython} under MicroPython ({verdict})"
         )
+    if any(emulated.values()):
+        verdict = "equal" if set(emulated.values()) == {comparable} else "NOT EQUAL"
+        counts = ", ".join(f"{count} on {architecture}" for architecture, count in emulated.items())
+        folders = ", ".join(EMULATED_FOLDERS)
+        terminalreporter.write_line(f"of these in {folders}: {comparable} here, {counts} under qemu-user ({verdict})")
