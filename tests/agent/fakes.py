@@ -388,6 +388,7 @@ class FakeDataPlane:
         self.plans, self.injected = [], []
         self.standing = False
         self.stops = self.clean_ups = 0
+        self.outlives = False
         self.shown = {}
         self.outgoing = asyncio.Queue()
         self.end = asyncio.Event()
@@ -434,6 +435,11 @@ class FakeDataPlane:
 
     async def uplink_changed(self) -> None:
         self.uplink_changes += 1
+
+    async def leave(self) -> bool:
+        if not self.outlives:
+            await self.stop()
+        return self.outlives
 
     async def apply(self, plan) -> None:
         self.plans.append(plan)

@@ -404,9 +404,21 @@ class Board:
             self.data_plane = None
             self.applied = False
             async with self._one_call:
-                await data_plane.stop()
-            self._renew_disco()
-            self.log.info("the machine is as it was before")
+                stands = await self._leave(data_plane)
+            if not stands:
+                self._renew_disco()
+                self.log.info("the machine is as it was before")
+
+    async def _leave(self, data_plane) -> bool:
+        """Let go of the data plane; return whether the tunnel stands on for the process that takes our place."""
+        if not self.replacing or not self.state.prefs.want_running:
+            await data_plane.stop()
+            return False
+        if await data_plane.leave():
+            self.log.info("the tunnel stands on, for the process that takes over")
+            return True
+        self.log.warning("userspace WireGuard ends with this process: no tunnel until the next one has started its own")
+        return False
 
     def _renew_disco(self) -> None:
         # WireGuard's sessions have ended with the tunnel. Stock clients begin theirs anew at once when they see another
