@@ -51,4 +51,6 @@ if [ -n "$new" ]; then
         /run/guest/agent.py /dev/vport1p1
 fi
 for file in hosts resolv.conf; do cp /run/$file /etc/$file; done
+# for what no package brings
+busybox --install -s /usr/bin
 exec /guest/loader --library-path /guest/lib /guest/micropython -X heapsize=32M /guest/agent.py /dev/vport1p1
