@@ -37,7 +37,8 @@ wireguard tun veth bridge dummy macvlan ifb vrf 8021q sch_netem sch_tbf sch_fq_c
 cls_u32 act_mirred
 nf_tables nf_conntrack_netlink nft_ct nft_chain_nat nft_nat nft_masq nft_redir nft_log nft_limit nft_quota nft_reject
 nft_reject_inet nft_fib_inet nft_fib_ipv4 nft_fib_ipv6 nft_hash nft_numgen nft_connlimit nft_socket nft_tproxy nft_queue
-nft_flow_offload nft_synproxy nft_tunnel nft_xfrm nf_flow_table nf_flow_table_inet nf_log_syslog nft_dup_ipv4
+nft_flow_offload nft_synproxy nft_tunnel nft_xfrm nf_flow_table nf_flow_table_inet nf_log_syslog nfnetlink_log
+nft_dup_ipv4
 inet_diag tcp_diag udp_diag raw_diag unix_diag af_packet_diag netlink_diag
 """.split()  # noqa: SIM905
 _HOST_MODULES = ["9p", "9pnet_virtio"]

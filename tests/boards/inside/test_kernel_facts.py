@@ -110,16 +110,16 @@ async def test_a_transparent_socket_bears_a_peers_address_but_not_with_our_own_p
             with pytest.raises(OSError) as told:
                 fake.bind((ip_text(ip), port))
             assert told.value.errno == errno.EADDRINUSE
-            fake.bind((ip_text(ip), port + 1))
+            fake.bind((ip_text(ip), port + 100))
             on_road = home.traveller.sniffer("eth0")
             heard = set(echo.heard)
             fake.sendto(datagram, ("127.0.0.1" if family == 4 else ip_text(BOARD_AT[6][0]), PORT))
             await until(lambda: heard != echo.heard)
-        assert await home.endpoint() == (ip, port + 1)
+        assert await home.endpoint() == (ip, port + 100)
         seen: list = []
 
         def answered() -> bool:
-            seen.extend(each for each in packets_of(on_road) if each[UDP].dport == port + 1)
+            seen.extend(each for each in packets_of(on_road) if each[UDP].dport == port + 100)
             return bool(seen)
 
         await until(answered)
@@ -221,8 +221,13 @@ def nflog(space, group: int) -> socket.socket:
     with space.inside():
         opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
     opened.bind((0, 0))
-    for attribute in (struct.pack("HHB3x", 5, 1, 1), struct.pack("HH", 10, 2) + struct.pack(">IB", 64, 2) + bytes(3)):
-        body = struct.pack(">BBH", 0, 0, group) + attribute  # bind; then copy 64 bytes of each packet
+    settings = (
+        struct.pack("HHB3x", 5, 1, 1),  # the group is ours
+        struct.pack("HH", 10, 2) + struct.pack(">IB3x", 64, 2),  # 64 bytes of each packet
+        struct.pack("HH", 8, 5) + struct.pack(">I", 1),  # each is told at once
+    )
+    for attribute in settings:
+        body = struct.pack(">BBH", 0, 0, group) + attribute
         opened.send(struct.pack("IHHII", 16 + len(body), 4 << 8 | 1, 1 | 4, 1, 0) + body)
         answer = opened.recv(4096)
         assert struct.unpack_from("i", answer, 16)[0] == 0, "the kernel has no NFLOG"
