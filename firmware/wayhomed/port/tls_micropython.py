@@ -3,7 +3,10 @@
 A TLS socket is no descriptor to poll(), so all waiting is on the socket below it.
 """
 
+import struct
+
 import tls
+import uctypes
 
 from .certificates_micropython import judge
 from .crypto import same_bytes, sha256
@@ -17,7 +20,17 @@ _INVALID_RECORD = -0x7200
 _CONN_EOF = -0x7280
 _BAD_CERTIFICATE = -0x7A00
 _UNEXPECTED_MESSAGE = -0x7700
+_DECODE_ERROR = -0x7300
 _WRONG_VERSION = -0x6E80
+
+_FATAL_ALERT = -0x7780
+_TLS_1_2 = 0x0303
+_TLS_1_3 = 0x0304
+_CONTEXT_BYTES = 1536  # of some 2000: the settings begin at 800 (armhf) to 1300 (arm64)
+_MAX_REMEMBERED = 16
+
+# Servers (by name) that refused TLS 1.2.
+_wants_1_3: list = []
 
 # One for all streams, as net_micropython.py's. A record holds at most this much.
 _scratch = memoryview(bytearray(16_384))
@@ -39,6 +52,7 @@ class TlsStream:
             context.verify_mode = tls.CERT_OPTIONAL  # type: ignore[attr-defined]
             context.verify_callback = self._show  # type: ignore[attr-defined]
         self._context = context
+        self._speaks_1_3 = server_name in _wants_1_3 or not _limit_to_1_2(context)
         # An address is no server name (RFC 6066 section 3).
         name = None if ":" in server_name or server_name.replace(".", "").isdigit() else server_name
         self._tls = context.wrap_socket(below.socket, server_hostname=name, do_handshake_on_connect=False)
@@ -67,10 +81,13 @@ class TlsStream:
                 await wait_readable(self._below.socket)
         except OSError as error:
             number = error.errno or 0
-            if number in (_INVALID_RECORD, _UNEXPECTED_MESSAGE, _WRONG_VERSION) and not self.chain:
+            if number in (_INVALID_RECORD, _UNEXPECTED_MESSAGE, _DECODE_ERROR) and not self.chain:
                 raise no_tls(self._server_name)
             if number == _CONN_EOF:
                 raise OSError(_ECONNRESET, "the connection ended in the TLS handshake")
+            if number in (_FATAL_ALERT, _WRONG_VERSION) and not self._speaks_1_3:
+                # Perhaps it speaks 1.3 alone: the caller's next try will tell.
+                _wants_1_3[:] = [self._server_name] + _wants_1_3[: _MAX_REMEMBERED - 1]
             if number < 0:
                 raise TlsRefused("TLS with " + self._server_name + ": " + _words(error))
             raise
@@ -112,6 +129,24 @@ class TlsStream:
 
     def close(self) -> None:
         self._below.close()
+
+
+def _limit_to_1_2(context) -> bool:
+    """Have a context speak TLS 1.2 at most; return False, with the context as it was, if that can't be done.
+
+    A relay appends an Ed25519 certificate in TLS 1.3 (derp.md section 1), and mbed TLS 3.6, which knows no Ed25519,
+    ends the handshake over it in 1.3; in 1.2 it ignores such a certificate. MicroPython has no call for that, so the
+    library's settings are written: struct mbedtls_ssl_config of <mbedtls/ssl.h>, which MicroPython's object holds,
+    begins with the newest and the oldest version allowed. Nothing else there looks like these two numbers, so another
+    layout is noticed and left alone.
+    """
+    held = uctypes.bytearray_at(id(context), _CONTEXT_BYTES)
+    both = struct.pack("II", _TLS_1_3, _TLS_1_2)
+    at = held.find(both)
+    if at < 0 or held.find(both, at + 1) >= 0:
+        return False
+    held[at : at + 4] = struct.pack("I", _TLS_1_2)
+    return True
 
 
 def _named(error: OSError) -> OSError:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..cli.admin_client import AdminClient
 from ..errors import HostError
+from ..lab.daemon_command import Runtime, preferred_runtime, wayhomectl_words, wayhomed_words
 from ..lab.lab import Host
 from ..lab.waiting import wait_until
 
@@ -57,9 +58,10 @@ class Coordinator:
 
 
 class Board:
-    """`wayhomed` on a lab host, with `wayhomectl` beside it."""
+    """`wayhomed` on a lab host, with `wayhomectl` beside it, both under one Python: MicroPython if it can be had."""
 
-    def __init__(self, host: Host, folder: Path) -> None:
+    def __init__(self, host: Host, folder: Path, runtime: Runtime | None = None) -> None:
+        self.runtime = runtime or preferred_runtime()
         self.host = host
         self.state = folder / f"wayhomed-{host.name}"
         self.socket = folder / f"wayhomed-{host.name}.sock"
@@ -68,7 +70,7 @@ class Board:
 
     def start(self) -> None:
         """Start the daemon and wait until its local API answers."""
-        words: list[str | Path] = [_BIN / "wayhomed", "--state", self.state, "--socket", self.socket]
+        words: list[str | Path] = [*wayhomed_words(self.runtime), "--state", self.state, "--socket", self.socket]
         with self._log.open("ab") as log:
             process = self.host.popen(words, stdout=log, stderr=log)
         self.process = process
@@ -84,7 +86,7 @@ class Board:
         """Run `wayhomectl WORDS --json`; return what it printed."""
         command, *options = words
         done = self.host.run(
-            [_BIN / "wayhomectl", command, "--socket", self.socket, *options, "--json"], timeout=timeout
+            [*wayhomectl_words(self.runtime), command, "--socket", self.socket, *options, "--json"], timeout=timeout
         )
         return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -96,7 +98,10 @@ class Board:
         words: list[str | Path] = ["up", "--socket", self.socket, "--login-server", url]
         words += ["--auth-key-file", key_file, "--hostname", name, *more]
         return self.host.popen(
-            [_BIN / "wayhomectl", *words, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*wayhomectl_words(self.runtime), *words, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def resident_kib(self) -> int:
