@@ -106,6 +106,7 @@ class ControlSession:
     def login(self, auth_key: str, ephemeral: bool, new_key: bool, accept_new_server_key: bool) -> None:
         """Connect anew with these means. The auth key stays in memory only, until it has served."""
         self._auth_key = auth_key
+        self._log.hide(auth_key)
         self._ephemeral = ephemeral
         self._new_key_wanted = new_key
         self._accept_new_server_key = accept_new_server_key

@@ -8,6 +8,9 @@
     request   {"command": "status", "watch": true}
     answer    {"status": {...}} now and after every change, until the client hangs up
 
+    request   {"command": "bugreport"}
+    answer    {"lines": [TEXT, ...]} for each of its sections, then {"result": {}}
+
 A watcher gets the status as it is when its last line has been taken: nothing is queued for it, and one that reads
 nothing for a while is hung up on.
 
@@ -21,6 +24,7 @@ from wayhomed.port.tasks import run_all, sleep_ms, within
 from wayhomed.wire import address
 from wayhomed.wire.errors import BadWire
 
+from . import bugreport
 from .control_session import Phase
 from .state import StateError
 from .status import full_status, netcheck_status, path_status, summary, watched
@@ -102,6 +106,9 @@ class LocalApi:
         if command == "status" and request.get("watch") is True:
             await self._watch(stream)
             return
+        if command == "bugreport":
+            await self._bugreport(stream)
+            return
         if command == "status":
             result = await full_status(self._board)
         elif command == "netcheck":
@@ -119,6 +126,11 @@ class LocalApi:
         else:
             raise BadWire("there is no command " + repr(command)[:40])
         await _send(stream, {"result": result})
+
+    async def _bugreport(self, stream) -> None:
+        for title, make_lines in await bugreport.sections(self._board):
+            await _send(stream, {"lines": await bugreport.lines_of(self._board, title, make_lines)})
+        await _send(stream, {"result": {}})
 
     async def _watch(self, stream) -> None:
         """Send the status now and after every change, until the client hangs up or is too slow."""

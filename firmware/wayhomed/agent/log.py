@@ -20,6 +20,7 @@ _NAMES = {ERROR: "error", WARNING: "warning", INFO: "info", DEBUG: "debug"}
 _OFTEN = const(4)
 _WINDOWS_S = (60, 600, 3600)
 _KNOWN_LINES = const(48)
+_HIDDEN_TEXTS = const(7)
 # Of all lines together: a burst, then one in two seconds. Debug lines are asked for, and not held back.
 _BURST = const(200)
 _EVERY_MS = const(2_000)
@@ -43,6 +44,7 @@ class Log:
         self._clock = clock
         self._level = level
         self._ring: list = []
+        self.hidden: list = []  # texts that stand in no line
         self._recent: dict = {}  # text -> _Repeated
         self._last = ""
         self._pace = Pace(_BURST, _EVERY_MS)
@@ -51,6 +53,11 @@ class Log:
     def tell_time_by(self, clock) -> None:
         """Have lines carry this clock's seconds since 1970 from now on."""
         self._clock = clock
+
+    def hide(self, secret: str) -> None:
+        """Have this text left out of every line from now on: whoever we told it may say it back to us."""
+        if secret and secret not in self.hidden:
+            self.hidden = self.hidden[-_HIDDEN_TEXTS:] + [secret]
 
     def write_to(self, write) -> None:
         """Have lines go elsewhere from now on: the system's log may have begun anew."""
@@ -76,6 +83,8 @@ class Log:
         """Log one line, unless it came often lately: a retry loop must not wear out flash or hide the rest."""
         if severity > self._level:
             return
+        for secret in self.hidden:
+            text = text.replace(secret, "(left out)")
         text = printable(text)
         now_s = self._clock()
         self._tell_counted(now_s)

@@ -99,6 +99,17 @@ LOG = options.Command(
     "wayhomectl log",
     [_SOCKET, _JSON],
 )
+BUGREPORT = options.Command(
+    "wayhomectl bugreport",
+    "Write down what helps to find a fault: versions, status, network, rules, the newest log lines. Keys, tokens and\n"
+    "links are left out; names and addresses are not, so read it before you give it away.",
+    "wayhomectl bugreport --output report.txt",
+    [
+        options.Option("output", "write it to this file, which only you may read; without it, it is printed", "FILE"),
+        _SOCKET,
+        options.Option("json", "print one JSON document, for scripts"),
+    ],
+)
 COMMANDS = {
     "up": UP,
     "down": DOWN,
@@ -107,6 +118,7 @@ COMMANDS = {
     "netcheck": NETCHECK,
     "routes": ROUTES,
     "log": LOG,
+    "bugreport": BUGREPORT,
 }
 
 
@@ -147,6 +159,8 @@ def run(words: list) -> int:
         runtime.write_stderr("wayhomectl: " + str(error) + "\n")
         return 2
     try:
+        if words[0] == "bugreport":
+            return _bugreport(values, request)
         if words[0] == "ping":
             return asyncio.run(_ping(values, request))
         if words[0] == "status" and values["watch"]:
@@ -170,7 +184,7 @@ def run(words: list) -> int:
 def _overview() -> str:
     width = max([len(name) for name in COMMANDS]) + 2
     lines = ["usage: wayhomectl COMMAND [options]", "", "Tells the wayhomed of this machine what to do.", ""]
-    for name in ("up", "down", "status", "ping", "netcheck", "routes", "log"):
+    for name in ("up", "down", "status", "ping", "netcheck", "routes", "log", "bugreport"):
         lines.append("  " + name + " " * (width - len(name)) + COMMANDS[name].summary.split("\n")[0])
     return "\n".join(lines + ["", "example: wayhomectl status", "each command has a --help of its own"])
 
@@ -246,6 +260,7 @@ _REQUESTS = {
     "netcheck": lambda values: {"command": "netcheck"},
     "routes": lambda values: {"command": "routes"},
     "log": lambda values: {"command": "log"},
+    "bugreport": lambda values: {"command": "bugreport"},
 }
 
 
@@ -378,6 +393,34 @@ def _watch(values: dict, request: dict) -> int:
         asyncio.run(_converse(values["socket"], request, take))
     except KeyboardInterrupt:
         pass  # the way to end it
+    return 0
+
+
+def _bugreport(values: dict, request: dict) -> int:
+    """Write the daemon's report, or without a daemon as much as there is. Raises Failed if it can't be written."""
+    lines = ["Wayhome bug report. Keys, tokens and links are left out; names and addresses are not."]
+
+    def take(message: dict) -> bool:
+        lines.extend(message.get("lines", ()))
+        return "result" in message
+
+    try:
+        asyncio.run(_converse(values["socket"], request, take))
+    except Failed as failure:
+        from . import bugreport  # the daemon's parts, which no other command needs
+
+        lines += ["", "no report from the daemon: " + failure.text, ""] + bugreport.versions()
+    shown_lines = [visible(line) for line in lines]
+    if values["output"]:
+        try:
+            runtime.write_file(values["output"], "\n".join(shown_lines + [""]).encode(), 0o600)
+        except OSError as error:
+            raise Failed("%s can't be written: %s" % (values["output"], reason(error)), "name another file")
+        runtime.write_stderr("written to %s; read it before you give it away\n" % values["output"])
+    if values["json"]:
+        _print([shown.json_text({"lines": shown_lines})])
+    elif not values["output"]:
+        _print(shown_lines)
     return 0
 
 

@@ -13,8 +13,8 @@ _OUTPUT_JSON = 16
 class Nftables:
     """An open libnftables."""
 
-    def __init__(self):
-        """Raises DataPlaneError where there is no libnftables."""
+    def __init__(self, as_json: bool = True):
+        """as_json: in which form lists are printed. Raises DataPlaneError where there is no libnftables."""
         try:
             library = ffi.open_library(_LIBRARY)
         except OSError:
@@ -24,7 +24,7 @@ class Nftables:
         self._error = library.func("s", "nft_ctx_get_error_buffer", "p")
         self._free = library.func("v", "nft_ctx_free", "p")
         self._context = library.func("p", "nft_ctx_new", "I")(0)
-        library.func("v", "nft_ctx_output_set_flags", "pI")(self._context, _OUTPUT_JSON)
+        library.func("v", "nft_ctx_output_set_flags", "pI")(self._context, _OUTPUT_JSON if as_json else 0)
         library.func("i", "nft_ctx_buffer_output", "p")(self._context)
         library.func("i", "nft_ctx_buffer_error", "p")(self._context)
 
