@@ -34,16 +34,19 @@ def test_few_former_trees_are_kept(tmp_path):
     for number in range(7):
         a_package(firmware, one=f"x = {number}\n")
         newest = bytecode.compile_package(tmp_path / "build", firmware)
-    trees = [path for path in (tmp_path / "build" / "bytecode").iterdir() if path.is_dir()]
+    place = tmp_path / "build" / "bytecode"
+    trees = [path for path in place.iterdir() if path.is_dir() and path.name != "files"]
     assert newest in trees
-    assert len(trees) <= 4
+    assert len(trees) == 4
+    assert len(list((place / "files").iterdir())) == 1 + len(trees)
 
 
 def test_a_file_that_is_no_python_is_named_and_no_tree_appears(tmp_path):
     firmware = a_package(tmp_path / "firmware", __init__="", wrong="def f(:\n")
     with pytest.raises(bytecode.NotCompiled, match=r"wayhomed/wrong.py"):
         bytecode.compile_package(tmp_path / "build", firmware)
-    assert [path.name for path in (tmp_path / "build" / "bytecode").iterdir() if path.is_dir()] == ["partial"]
+    place = tmp_path / "build" / "bytecode"
+    assert {path.name for path in place.iterdir() if path.is_dir()} == {"files", "partial"}
 
 
 @pytest.mark.parametrize("architecture", ["amd64", pytest.param("armhf", marks=pytest.mark.emulated)])

