@@ -23,11 +23,11 @@ from pathlib import Path
 
 from ..errors import HostError
 from . import guest_files
-from .guest_files import HOST, Root
+from .guest_files import BOARD, HOST, Root
 from .guest_tap import open_tap
 from .interpreter import python_environment
 
-__all__ = ["HOST", "Guest", "GuestError", "GuestProcess", "Network"]
+__all__ = ["BOARD", "HOST", "Guest", "GuestError", "GuestProcess", "Network"]
 
 # The frames of guest_agent.py.
 _HEADER = struct.Struct(">BII")

@@ -18,7 +18,6 @@ from ..images import kernel, micropython
 from ..images.apt_root import AptRoot
 
 _HERE = Path(__file__).parent
-_FIRMWARE = _HERE.parents[2] / "firmware"
 _SUITE = "trixie"
 
 
@@ -44,7 +43,7 @@ inet_diag tcp_diag udp_diag raw_diag unix_diag af_packet_diag netlink_diag
 _HOST_MODULES = ["9p", "9pnet_virtio"]
 _AGENT_LIBRARIES = ["libc.so.6", "libm.so.6", "libffi.so.8", "libmbedtls.so.21", "libmbedx509.so.7"]
 _AGENT_LIBRARIES += ["libmbedcrypto.so.16"]
-_BOARD_PACKAGES = ["busybox-static", "iproute2", "libbpf1", "libelf1t64", "zlib1g", "libzstd1", "libcap2"]
+_BOARD_PACKAGES = ["busybox-static", "dash", "iproute2", "libbpf1", "libelf1t64", "zlib1g", "libzstd1", "libcap2"]
 _BOARD_PACKAGES += ["libtirpc3t64", "libselinux1", "libpcre2-8-0", "nftables", "wireguard-tools", "libxtables12"]
 
 
@@ -110,8 +109,6 @@ def _digest(booted: kernel.Kernel, root: Root) -> str:
     """Return a name for all that may change between two calls: the programs of this checkout and the kernel."""
     made_from = hashlib.sha256(booted.release.encode())
     sources = [_HERE / "guest_files.py", _HERE / "guest_agent.py", _HERE / "guest_init.sh"]
-    if root == BOARD:
-        sources += sorted(_FIRMWARE.rglob("*.py"))
     for path in sources:
         made_from.update(f"{path}\n".encode() + path.read_bytes())
     return made_from.hexdigest()[:16]
@@ -131,7 +128,6 @@ def _entries(booted: kernel.Kernel, python: Path, packages: Path, architecture: 
     if root == BOARD:
         yield from _tree(packages)
         yield from _tree(python)
-        yield from _tree(_FIRMWARE / "wayhomed", "usr/lib/wayhome/wayhomed/")
         for link in ("bin", "sbin", "lib", "lib64"):
             yield _Entry(link, stat.S_IFLNK | 0o777, f"usr/{link}".encode())
     for folder in _FOLDERS:

@@ -66,8 +66,8 @@ def switch_script(plan: Plan, namespace_of: Callable[[str], str]) -> str:
     """
     lines = []
     for lan in plan.lans.values():
-        lines.append(f"link add name {_bridge(lan.name)} type bridge forward_delay 0 mcast_snooping 0")
-        lines.append(f"link set dev {_bridge(lan.name)} up")
+        lines.append(f"link add name {bridge(lan.name)} type bridge forward_delay 0 mcast_snooping 0")
+        lines.append(f"link set dev {bridge(lan.name)} up")
     for port in ports(plan):
         lines.append(
             f"link add name {port.host_side} type veth peer name {port.link.interface} netns {namespace_of(port.host)}"
@@ -76,7 +76,7 @@ def switch_script(plan: Plan, namespace_of: Callable[[str], str]) -> str:
             lines.append(f"link add name {port.bridge_side} type veth peer name {port.shaper_side}")
             lines.append(f"link set dev {port.shaper_side} up")
             lines.append(f"link set dev {port.host_side} up")
-        lines.append(f"link set dev {port.bridge_side} master {_bridge(port.link.lan)} up")
+        lines.append(f"link set dev {port.bridge_side} master {bridge(port.link.lan)} up")
     return _batch(lines)
 
 
@@ -86,7 +86,7 @@ def host_script(plan: Plan, host: Host) -> str:
     for link in host.links:
         lan = plan.lans[link.lan]
         for address in link.addresses:
-            lines.append(f"address add {address}/{_length(lan, address)} dev {link.interface}{_nodad(address)}")
+            lines.append(f"address add {address}/{prefix_length(lan, address)} dev {link.interface}{_nodad(address)}")
         lines.append(f"link set dev {link.interface} up")
     lines += [f"route add {route}" for route in routes(plan, host)]
     text = _batch(lines)
@@ -142,8 +142,10 @@ def move_script(before: Plan, after: Plan, host_name: str, interface: str) -> st
         if gone == come:
             continue
         # All go and come again: the kernel drops a subnet's later addresses with its first one.
-        lines += [f"address del {address}/{_length(lan, address)} dev {interface}" for address in gone]
-        lines += [f"address add {address}/{_length(lan, address)} dev {interface}{_nodad(address)}" for address in come]
+        lines += [f"address del {address}/{prefix_length(lan, address)} dev {interface}" for address in gone]
+        lines += [
+            f"address add {address}/{prefix_length(lan, address)} dev {interface}{_nodad(address)}" for address in come
+        ]
     lines += [f"route replace {route}" for route in routes(after, host)]
     return _batch(lines)
 
@@ -259,7 +261,7 @@ def _first(link: Link, family: int) -> IPv4Address | IPv6Address | None:
     return addresses[0] if addresses else None
 
 
-def _length(lan: Lan, address: IPv4Address | IPv6Address) -> int:
+def prefix_length(lan: Lan, address: IPv4Address | IPv6Address) -> int:
     network = lan.ipv4 if address.version == 4 else lan.ipv6
     assert network is not None, "checked when the plan was read"
     return network.prefixlen
@@ -269,7 +271,7 @@ def _nodad(address: IPv4Address | IPv6Address) -> str:
     return " nodad" if address.version == 6 else ""
 
 
-def _bridge(lan: str) -> str:
+def bridge(lan: str) -> str:
     """Return a LAN's bridge. Its name is the LAN's: ports are p, q, b and digits, which a LAN could be called too."""
     return lan if not (lan[0] in "pqb" and lan[1:].isdigit()) else f"lan-{lan}"[:15]
 
