@@ -557,7 +557,14 @@ class DataPlane:
 
     def _close_all(self) -> None:
         """Close what is open and forget all."""
-        for opened in (self.shared_port, self._held_port, self._proxy, self._kernel, self._nftables):
+        for opened in (
+            self.shared_port,
+            self._held_port,
+            self._proxy,
+            self._wireguard,
+            self._kernel,
+            self._nftables,
+        ):
             if opened is not None:
                 opened.close()
         self._reset()

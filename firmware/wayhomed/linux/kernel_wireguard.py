@@ -250,7 +250,7 @@ def is_wireguard(kernel, interface: str) -> bool:
 
 
 class KernelWireGuard:
-    """One interface of type wireguard. It holds nothing open: a socket lives as long as a question."""
+    """One interface of type wireguard."""
 
     name = "kernel"
     outlives = True
@@ -260,59 +260,65 @@ class KernelWireGuard:
         self._interface = ""
         self._index = 0
         self._family = 0
+        self._sockets: list = []
+        self._one_listing = asyncio.Lock()
 
     async def start(self, interface: str) -> None:
         """Make the interface. Raises NoKernelWireGuard; DataPlaneError; OSError, EPERM (1) without CAP_NET_ADMIN."""
         self._interface = interface
-        kernel = netlink.Netlink()
+        self._open()
         try:
-            link.create(kernel, interface, _FAMILY)
-            self._index = link.find(kernel, interface).index
+            link.create(self._kernel, interface, _FAMILY)
+            self._take_hold()
         except OSError as error:
+            await self.stop()
             if error.errno == _EOPNOTSUPP:
                 raise NoKernelWireGuard("this kernel has no WireGuard (module wireguard)")
+            if error.errno == _ENOENT:
+                raise NoKernelWireGuard("this kernel's WireGuard has no generic netlink")
             if error.errno == _EEXIST:
                 raise DataPlaneError("there is another interface %s; give another --interface" % interface)
             raise
-        finally:
-            kernel.close()
-        try:
-            self._find_family()
-        except OSError as error:
-            await self.stop()
-            if error.errno != _ENOENT:
-                raise
-            raise NoKernelWireGuard("this kernel's WireGuard has no generic netlink")
 
     def adopt(self, interface: str) -> None:
         """Take hold of an interface that stands already. Raises OSError."""
         self._interface = interface
-        kernel = netlink.Netlink()
+        self._open()
         try:
-            found = link.find(kernel, interface)
-        finally:
-            kernel.close()
-        if found is None:
-            raise OSError(_ENODEV, "there is no interface " + interface)
-        self._index = found.index
-        self._find_family()
+            self._take_hold()
+        except OSError:
+            self.close()
+            raise
 
-    def _find_family(self) -> None:
-        generic = netlink.Netlink(genetlink.PROTOCOL)
-        try:
-            self._family = genetlink.family(generic, _FAMILY)
-        finally:
-            generic.close()
+    def _open(self) -> None:
+        """Open all sockets now: they belong to the network namespace that we are in at this moment."""
+        self._kernel = netlink.Netlink()
+        self._news = packets.netlink_news_socket(_LINK_NEWS)
+        self._generic = netlink.Netlink(genetlink.PROTOCOL)
+        self._lister = netlink.Netlink(genetlink.PROTOCOL)
+        self._sockets = [self._kernel, self._news, self._generic, self._lister]
+
+    def _take_hold(self) -> None:
+        found = link.find(self._kernel, self._interface)
+        if found is None:
+            raise OSError(_ENODEV, "there is no interface " + self._interface)
+        self._index = found.index
+        self._family = genetlink.family(self._generic, _FAMILY)
+
+    def close(self) -> None:
+        """Close what is open; the tunnel stands on."""
+        for opened in self._sockets:
+            opened.close()
+        self._sockets = []
 
     async def stop(self) -> None:
         """Delete the interface, unless it has gone."""
-        if self._index:
-            kernel = netlink.Netlink()
-            try:
-                link.delete(kernel, self._index)
-            finally:
-                kernel.close()
-            self._index = 0
+        try:
+            if self._index:
+                link.delete(self._kernel, self._index)
+                self._index = 0
+        finally:
+            self.close()
 
     async def set_device(self, private_key: bytes, port: int, fwmark: int) -> None:
         """Set key, port and mark of the device. Raises DataPlaneError, for example if the port is taken."""
@@ -322,7 +328,7 @@ class KernelWireGuard:
             + netlink.attribute_u32(_DEVICE_FWMARK, fwmark)
         )
         try:
-            self._set([attributes])
+            self._set(attributes)
         except OSError as error:
             if error.errno == _EADDRINUSE:
                 raise DataPlaneError("UDP port %d is taken by another program" % port)
@@ -330,17 +336,12 @@ class KernelWireGuard:
 
     async def set_peers(self, changes: list) -> None:
         for value in encode_peers(changes):
-            self._set([netlink.nested(_DEVICE_PEERS, value)])
+            self._set(netlink.nested(_DEVICE_PEERS, value))
             await asyncio.sleep(0)
 
-    def _set(self, requests: list) -> None:
-        generic = netlink.Netlink(genetlink.PROTOCOL)
-        try:
-            for attributes in requests:
-                asked = netlink.attribute_u32(_DEVICE_IFINDEX, self._index) + attributes
-                generic.change(self._family, 0, genetlink.message(_SET_DEVICE, _VERSION, asked))
-        finally:
-            generic.close()
+    def _set(self, attributes: bytes) -> None:
+        asked = netlink.attribute_u32(_DEVICE_IFINDEX, self._index) + attributes
+        self._generic.change(self._family, 0, genetlink.message(_SET_DEVICE, _VERSION, asked))
 
     async def device(self) -> Device:
         """Return a Device. Raises OSError."""
@@ -366,35 +367,39 @@ class KernelWireGuard:
 
     async def _list(self, device: Device, use, with_allowed: bool) -> bool:
         """Have the kernel list the device; tell whether nothing changed meanwhile."""
-        generic = netlink.Netlink(genetlink.PROTOCOL)
-        try:
+        buffer = bytearray(_READ_BYTES)
+
+        def take(start: int, end: int) -> None:
+            read_device(device, use, buffer, start + genetlink.HEADER_BYTES, end, with_allowed)
+
+        async with self._one_listing:
             asked = netlink.attribute_u32(_DEVICE_IFINDEX, self._index)
-            generic.begin_dump(self._family, genetlink.message(_GET_DEVICE, _VERSION, asked))
-            buffer = bytearray(_READ_BYTES)
-
-            def take(start: int, end: int) -> None:
-                read_device(device, use, buffer, start + genetlink.HEADER_BYTES, end, with_allowed)
-
-            while generic.continue_dump(buffer, take):
-                await asyncio.sleep(0)  # 1,000 peers are 15 reads of 16 KB
-            return not generic.dump_was_interrupted
-        except BadWire as error:
-            raise DataPlaneError("the kernel's WireGuard answers in a way we don't know: %s" % error)
-        finally:
-            generic.close()  # with what is left of a listing that nobody waits for any more
+            self._lister.begin_dump(self._family, genetlink.message(_GET_DEVICE, _VERSION, asked))
+            more = True
+            try:
+                while more:
+                    more = self._lister.continue_dump(buffer, take)
+                    await asyncio.sleep(0)  # 1,000 peers are 15 reads of 16 KB
+            except BadWire as error:
+                raise DataPlaneError("the kernel's WireGuard answers in a way we don't know: %s" % error)
+            except OSError:
+                more = False  # the refusal was the end
+                raise
+            finally:
+                while more:  # nobody waits for the rest any more, but the next question must not meet it
+                    more = self._lister.continue_dump(buffer, _skip)
+            return not self._lister.dump_was_interrupted
 
     async def ended(self) -> str:
         """Wait until somebody else deletes the interface; return a sentence about it."""
-        news = packets.netlink_news_socket(_LINK_NEWS)
-        kernel = netlink.Netlink()
-        try:
-            while link.is_there(kernel, self._index, self._interface):
-                await packets.wait_readable(news)
-                _throw_away(news)
-        finally:
-            kernel.close()
-            news.close()
+        while link.is_there(self._kernel, self._index, self._interface):
+            await packets.wait_readable(self._news)
+            _throw_away(self._news)
         return "somebody deleted or renamed the interface " + self._interface
+
+
+def _skip(_start: int, _end: int) -> None:
+    pass
 
 
 class _ListedOnce:

@@ -7,6 +7,7 @@ Every back end has these; all but name, start() and adopt() may be used only bet
     outlives                                      whether the tunnel stands on when this process ends: leave(), adopt()
     await start(interface)                        make the interface, down, without key or peers
     await stop()                                  the interface and all that belongs to it is gone
+    close()                                       instead of stop(): what outlives us stands on; harmless after stop()
     await set_device(private_key, port, fwmark)   peers stay
     await set_peers(changes)                      PeerChanges, in their order; all or an error
     await device()                                a Device: what WireGuard itself says
