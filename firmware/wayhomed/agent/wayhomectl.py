@@ -101,8 +101,8 @@ LOG = options.Command(
 )
 BUGREPORT = options.Command(
     "wayhomectl bugreport",
-    "Write down what helps to find a fault: versions, status, network, rules, the newest log lines. Keys, tokens and\n"
-    "links are left out; names and addresses are not, so read it before you give it away.",
+    "Write down what helps to find a fault: versions, status, network, rules, the newest log lines.\n"
+    "Keys, tokens and links are left out; names and addresses are not, so read it before you give it away.",
     "wayhomectl bugreport --output report.txt",
     [
         options.Option("output", "write it to this file, which only you may read; without it, it is printed", "FILE"),
