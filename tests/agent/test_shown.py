@@ -42,6 +42,7 @@ def status(*peers, **fields):
         "coordinator": {"url": "https://mesh.example", "connected": True},
         "relay": {"code": "home", "connected": True},
         "tunnel": {"refused": []},
+        "waiting_for": "",
         "problems": [],
         "peers": list(peers),
     }

@@ -1,4 +1,4 @@
-from wayhomed.linux import facts, link, routes
+from wayhomed.linux import facts, link, routes, time_servers
 from wayhomed.wire.address import ip_text
 
 
@@ -21,6 +21,7 @@ class Kernel:
     """A machine's interfaces, addresses and routes, in the place of what rtnetlink lists."""
 
     def __init__(self):
+        self.without_link = []
         self.addresses = [
             link.Address(1, b"\x7f\0\0\x01", 8, False),
             link.Address(2, b"\xc0\xa8\x01\x02", 24, False),
@@ -37,7 +38,10 @@ class Kernel:
 
     def uplinks(self):
         kept = link.links, link.addresses, routes.routes
-        link.links = lambda _kernel: [link.Link(1, "lo", 65536, True), link.Link(9, "wayhome0", 1280, True)]
+        link.links = lambda _kernel: [
+            link.Link(index, name, 1500, True, "", index not in self.without_link)
+            for index, name in ((1, "lo"), (2, "eth0"), (3, "eth1"), (9, "wayhome0"))
+        ]
         link.addresses = lambda _kernel: self.addresses
         routes.routes = lambda _kernel: self.routes
         try:
@@ -75,3 +79,19 @@ def test_the_order_in_which_the_kernel_lists_is_no_change():
     other.addresses.reverse()
     other.routes.reverse()
     assert one.uplinks() == other.uplinks()
+
+
+def test_a_default_route_over_a_cable_that_is_out_is_no_uplink():
+    unplugged = Kernel()
+    unplugged.without_link = [2]
+    assert unplugged.uplinks() == []
+
+
+def test_a_machines_time_servers_are_read_from_leases():
+    networkd = "# private\nADDRESS=100.64.8.2\nNTP=192.168.1.1 time.example.net fd00::1\nNTPX=1.2.3.4\n"
+    dhclient = "lease {\n  option ntp-servers 192.168.1.1, 192.168.1.5;\n  option routers 192.168.1.9;\n}\n"
+    found = time_servers.servers_from_lease(networkd, "\nNTP=", "\n")
+    assert [ip_text(each) for each in found] == ["192.168.1.1", "fd00::1"]
+    found = time_servers.servers_from_lease(dhclient, "option ntp-servers ", ";")
+    assert [ip_text(each) for each in found] == ["192.168.1.1", "192.168.1.5"]
+    assert time_servers.servers_from_lease("NTP=", "\nNTP=", "\n") == []

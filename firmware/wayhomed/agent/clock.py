@@ -238,7 +238,7 @@ class TimeKeeper:
 
     async def _ask_round(self, servers: list) -> list:
         """Ask each once; return the Samples of those that answered in time."""
-        sockets = []
+        sockets: list = []
         asked: dict = {}
         samples: list = []
         try:
@@ -326,7 +326,7 @@ class TimeKeeper:
                     off
                     + "; "
                     + (
-                        "it can't go back while the tunnel stands, and is set right after the next restart of the machine"
+                        "it can't go back while the tunnel stands, and is right after the machine's next start"
                         if value_ms < 0
                         else "a single time server says so, which is not enough to set it"
                     )

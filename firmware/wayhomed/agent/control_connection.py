@@ -32,7 +32,7 @@ class Gone(OSError):
 
 
 async def _connect(url, mark: int, clock=None) -> tuple:
-    """Return (stream, address) of the URL's host, trying its addresses in turn. Certificates are checked by the clock."""
+    """Return (stream, address) of the URL's host, trying its addresses in turn. Without a clock TLS proves nothing."""
     addresses = await net.resolve(url.host, _LOOKUP_MS)
     failure = OSError(_ENDED, "no address for " + url.host)
     for ip in addresses:

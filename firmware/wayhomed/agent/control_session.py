@@ -113,6 +113,8 @@ class ControlSession:
         self.error = ""
         self.refused = False
         self.auth_url = ""
+        if new_key and self.phase == Phase.RUNNING:
+            self._set_phase(Phase.CONNECTING)  # or it looks as if all were done
         self._backoff.succeeded()
         self._kicked.set()
 
@@ -388,7 +390,9 @@ class ControlSession:
 
     def _map_body(self, info: dict, stream: bool) -> bytes:
         node_public = keys.public_of(self._state.node_private)
-        return hostinfo.map_body(node_public, self._board.disco_public, info, stream, self._board.own_endpoints())
+        board = self._board
+        warnings = board.warnings()
+        return hostinfo.map_body(node_public, board.disco_public, info, stream, board.own_endpoints(), warnings)
 
     async def _update_loop(self, connection) -> None:
         while True:

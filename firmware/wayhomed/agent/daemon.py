@@ -12,8 +12,8 @@ import asyncio
 import json
 
 from wayhomed.core import dataplane as planning
+from wayhomed.core import expiry, server_url
 from wayhomed.core import prefs as preferences
-from wayhomed.core import server_url
 from wayhomed.core.backoff import Backoff
 from wayhomed.core.config import PREFS
 from wayhomed.core.netmap import Netmap
@@ -25,10 +25,11 @@ from wayhomed.port.tasks import run_all, sleep_ms, wait_for_event
 from wayhomed.wire import address, disco, keys, wireguard
 from wayhomed.wire.errors import BadWire
 
-from .configuration import Configuration
 from .clock import Settings as ClockSettings
 from .clock import TimeKeeper
+from .configuration import Configuration
 from .control_session import ControlSession, Phase
+from .missing import disk_problem, tell_changes
 from .paths import PathKeeper
 from .pings import Pings
 from .relay_links import RelayLinks
@@ -38,6 +39,7 @@ from .watchdog import Progress
 # Chosen by us
 _DATA_PLANE = "the data plane"
 _REPLAN_MS = const(60_000)  # keys expire without anybody saying so
+_KEY_MS = const(600_000)
 # A netmap that changes without end is put into the kernel this often.
 _APPLIES_AT_ONCE = const(20)
 _APPLY_EVERY_MS = const(1_000)
@@ -79,6 +81,7 @@ class Board:
         self._applied_id = 0  # which node the peers in the kernel know us as; 0 = no peers there
         self._peers_by_key: dict = {}
         self._uplinks: list | None = None  # of the last Facts while the data plane stands
+        self._warned: int | None = None  # which warning of the key's end was given last
         self._apply_due = asyncio.Event()
         self._apply_pace = Pace(_APPLIES_AT_ONCE, _APPLY_EVERY_MS)
         self._save_due = asyncio.Event()
@@ -86,6 +89,7 @@ class Board:
         self._wanted_changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._news = asyncio.Event()
+        self._key_due = asyncio.Event()
         self.clock = TimeKeeper(settings.clock, state, log, lambda: self.standing, self._clock_trusted)
         log.tell_time_by(self.clock.now_s)
         self.links = RelayLinks(self, settings.mark, settings.allow_insecure_relays, settings.plain_relays)
@@ -105,6 +109,8 @@ class Board:
                 self.session.run(),
                 self._data_path(),
                 self._save_loop(),
+                self._watch_key(),
+                tell_changes(self),
                 self._stop.wait(),
                 *services,
             )
@@ -252,6 +258,8 @@ class Board:
         self.applied = False
         self._apply_due.set()
         self._save_due.set()
+        if difference.self_changed:
+            self._key_due.set()
 
     def node_key_changed(self) -> None:
         self.links.node_key_changed()
@@ -259,6 +267,11 @@ class Board:
 
     def session_changed(self) -> None:
         self._tell()
+
+    @property
+    def has_uplink(self):
+        """Tell whether a default route leads out by an interface that has a link; None while that is not known."""
+        return None if self._uplinks is None else bool(self._uplinks)
 
     @property
     def disco_public(self) -> bytes:
@@ -289,7 +302,44 @@ class Board:
         """Now dates mean something: certificates are looked at again, and whose key has run out."""
         self.links.clock_trusted()
         self._apply_due.set()
+        self._key_due.set()
         self._tell()
+
+    # --- The end of our key ---
+
+    async def _watch_key(self) -> None:
+        """Warn, weeks ahead, of the day on which our key ends: a remote board must not be locked out unheard."""
+        while True:
+            self._key_due.clear()
+            step = self._expiry_step()
+            if step != self._warned:
+                self._warned = step
+                if step is not None:
+                    self.log.warning(self.expiry_warning() or expiry.EXPIRED)
+                self.session.settings_changed()
+                self._tell()
+            self.session.time_passed()
+            await wait_for_event(self._key_due, _KEY_MS)
+
+    def _expiry_step(self):
+        node = self.netmap.node
+        return None if node is None else expiry.step(node.key_expiry_s, self.trusted_now_s())
+
+    def expiry_warning(self) -> str:
+        """Return the warning that is due, "" if none is, or the session tells of the key's end itself."""
+        node = self.netmap.node
+        if node is None or self.session.error == expiry.EXPIRED:
+            return ""
+        return expiry.words(node.key_expiry_s, self.trusted_now_s())
+
+    def warnings(self) -> list:
+        """Return what the coordinator's administrator should hear of, in the manner of its DebugFlags."""
+        flags = []
+        if self._warned is not None:
+            flags.append("warn-key-expires-within-%d-days" % self._warned if self._warned else "warn-key-expired")
+        if disk_problem(self):
+            flags.append("warn-disk-not-writable")
+        return flags
 
     # --- What the relay links ask and tell ---
 

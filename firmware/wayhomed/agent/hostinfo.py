@@ -70,11 +70,13 @@ def register_body(
     return json.dumps(request).encode()
 
 
-def map_body(node_public: bytes, disco_public: bytes, info: dict, stream: bool, endpoints) -> bytes:
+def map_body(
+    node_public: bytes, disco_public: bytes, info: dict, stream: bool, endpoints, warnings: list | tuple = ()
+) -> bytes:
     """Return a MapRequest (control.md 6): the poll, or a lite update. No Compress: a board has no zstd.
 
     endpoints: [((ip, port), type)], most reliable first; None while they are not known, which leaves what the
-    coordinator has.
+    coordinator has. warnings: words for the administrator (control.md 6: DebugFlags).
     """
     request = {
         "Version": CAPABILITY_VERSION,
@@ -87,6 +89,8 @@ def map_body(node_public: bytes, disco_public: bytes, info: dict, stream: bool, 
     if endpoints is not None:
         request["Endpoints"] = [address.endpoint_text(endpoint) for endpoint, _kind in endpoints]
         request["EndpointTypes"] = [kind for _endpoint, kind in endpoints]
+    if warnings:
+        request["DebugFlags"] = list(warnings)
     if not stream:
         request["OmitPeers"] = True
     return json.dumps(request).encode()

@@ -238,9 +238,10 @@ class LocalApi:
             raise Refused(str(error), "nothing was changed")
         node = board.netmap.node
         expired = board.state.registered and node is not None and node.is_expired(board.trusted_now_s())
-        if moved or expired or not started_before or board.session.phase != Phase.RUNNING:
+        renew = expired or request.get("renew_key") is True
+        if moved or renew or not started_before or board.session.phase != Phase.RUNNING:
             board.session.login(
-                auth_key, request.get("ephemeral") is True, expired, request.get("accept_new_key") is True
+                auth_key, request.get("ephemeral") is True, renew, request.get("accept_new_key") is True
             )
         await self._wait_until_up(stream, timeout_ms)
         return summary(board)

@@ -12,11 +12,12 @@ from wayhomed.port import process, runtime
 
 from . import configuration, options, watchdog
 from . import log as logging
+from .clock import Settings as ClockSettings
 from .daemon import Board, Settings
 from .local_api import LocalApi
 from .service_manager import ServiceManager
 from .state import State, StateError, reason
-from .version import VERSION
+from .version import HELPER_SOCKET, VERSION
 
 COMMAND = options.Command(
     "wayhomed",
@@ -32,6 +33,7 @@ COMMAND = options.Command(
         options.Option("port", "UDP port of WireGuard (without it: 41641)", "NUMBER"),
         options.Option("wireguard", "auto, kernel or userspace: which WireGuard (without it: auto)", "WHICH"),
         options.Option("wireguard-go", "the userspace WireGuard to run (without it: wireguard-go)", "PROGRAM"),
+        options.Option("helper", "where wayhomed-helper listens, who may set the clock", "PATH", HELPER_SOCKET),
         options.Option("watchdog", "feed this watchdog; without us the machine is restarted", "DEVICE"),
         options.Option("system-log", "log to the system's log instead of stderr"),
         options.Option("verbose", "log what is of use to developers only, too"),
@@ -116,6 +118,7 @@ async def _serve(values: dict, state: State, log, data_plane_settings, configure
     settings = Settings()
     settings.allow_insecure_relays = values["lab-insecure-relays"]
     settings.plain_relays = values["lab-plain-relays"]
+    settings.clock = ClockSettings(configured.value("ntp-servers"), values["helper"], settings.mark)
     board = Board(settings, state, log, lambda: DataPlane(data_plane_settings), configured)
     api = _local_api(board, values["socket"])
     check_rights()

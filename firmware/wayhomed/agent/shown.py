@@ -28,6 +28,8 @@ def summary(result: dict) -> list:
     rows.append(["relay", (relay["code"] or "none") + _connected(relay)])
     if result["auth_url"]:
         rows.append(["to let it in", result["auth_url"]])
+    if result["waiting_for"]:
+        rows.append(["waiting for", result["waiting_for"]])
     for problem in result["problems"]:
         rows.append(["problem", problem])
     refused = result["tunnel"].get("refused", [])

@@ -9,6 +9,7 @@ from wayhomed.port import monotonic_ms, runtime
 from wayhomed.wire import address, keys
 
 from .control_session import PHASE_NAMES
+from .missing import waiting_for
 from .path_words import REASON_NAMES, why_not_direct
 
 # Where an endpoint of ours is from, by its type (disco.md section 3)
@@ -43,6 +44,8 @@ def summary(board) -> dict:
         }
     problems = [session.error, board.data_error, board.save_error] + list(board.links.errors.values())
     problems += board.configuration.problems
+    clock = board.clock.status()
+    problems += [clock["problem"], board.expiry_warning()]
     return {
         "state": PHASE_NAMES[session.phase],
         "up": board.is_up(),
@@ -62,6 +65,8 @@ def summary(board) -> dict:
             "bytes_received": board.links.bytes_received,
         },
         "tunnel": {"standing": board.data_plane is not None, "applied": board.applied},
+        "waiting_for": waiting_for(board),
+        "clock": clock,
         "problems": [problem for problem in problems if problem] + board.netmap.health,
     }
 
@@ -76,7 +81,7 @@ def in_one_line(board) -> str:
     if short["auth_url"]:
         return "waits for somebody to let it in; wayhomectl status shows the link"
     if not short["up"]:
-        return "not up yet: " + (problems[0] if problems else short["state"])
+        return "waiting for: " + short["waiting_for"] if short["waiting_for"] else "not up yet: " + short["state"]
     return "up as %s: %d peers, relay %s%s" % (
         short["self"]["name"],
         len(board.netmap.peers),
@@ -157,7 +162,7 @@ def watched(board) -> list:
     now_ms = monotonic_ms()
     short = summary(board)
     seen = [short["state"], short["up"], short["coordinator"], short["relay"]["code"], short["relay"]["connected"]]
-    seen += [short["self"], short["auth_url"], short["problems"], board.data_plane is not None]
+    seen += [short["self"], short["auth_url"], short["problems"], board.data_plane is not None, short["waiting_for"]]
     peers = board.netmap.peers
     for node_id in sorted(peers):
         peer = peers[node_id]

@@ -39,6 +39,7 @@ UP = options.Command(
         options.Option("no-snat", "LAN devices see mesh addresses (they then need a route back)"),
         options.Option("snat", "LAN devices see this machine's address (as at first)"),
         options.Option("ephemeral", "the coordinator may forget this machine when it goes away"),
+        options.Option("renew-key", "make a new node key before the present one expires; asks for a login"),
         options.Option("accept-new-key", "the coordinator was set up anew: believe its new key"),
         options.Option("timeout", "give up waiting after this long", "SECONDS"),
         _SOCKET,
@@ -212,6 +213,8 @@ def _up_request(values: dict) -> dict:
         request["auth_key"] = auth_key
     if values["ephemeral"]:
         request["ephemeral"] = True
+    if values["renew-key"]:
+        request["renew_key"] = True
     if values["accept-new-key"]:
         request["accept_new_key"] = True
     if values["timeout"] is not None:

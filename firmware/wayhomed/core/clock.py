@@ -86,10 +86,12 @@ def saved_from_json(fields):
     """Return the Saved that a file says, None for what can't be one."""
     if not isinstance(fields, dict):
         return None
-    time_ms, trust, boot, up_ms = fields.get("TimeMs"), fields.get("Trust"), fields.get("Boot"), fields.get("UpMs")
-    for number in (time_ms, trust, up_ms):
+    numbers: list = [fields.get(name) for name in ("TimeMs", "Trust", "UpMs")]
+    for number in numbers:
         if not isinstance(number, int) or number is True or number is False or not 0 <= number < 1 << 62:
             return None
+    time_ms, trust, up_ms = numbers
+    boot = fields.get("Boot")
     if not isinstance(boot, str) or trust not in _SOURCES or trust == Trust.NONE:
         return None
     return Saved(time_ms, trust, boot, up_ms)

@@ -12,7 +12,7 @@ import json
 import sys
 
 from wayhomed.agent import options
-from wayhomed.agent.version import BUILD_S
+from wayhomed.agent.version import BUILD_S, HELPER_SOCKET
 from wayhomed.port import const, net, runtime
 from wayhomed.port.tasks import run_all, within
 
@@ -23,7 +23,6 @@ _SOCKET_MODE = 0o666
 _REQUEST_BYTES = const(4_096)
 _REQUEST_MS = const(5_000)
 _PASSWD_BYTES = const(262_144)
-SOCKET = "/run/wayhome-helper/helper.sock"
 
 COMMAND = options.Command(
     "wayhomed-helper",
@@ -31,7 +30,7 @@ COMMAND = options.Command(
     "Needs CAP_SYS_TIME and nothing else. Runs in the foreground.",
     "wayhomed-helper --user wayhome",
     [
-        options.Option("socket", "where wayhomed finds this helper", "PATH", SOCKET),
+        options.Option("socket", "where wayhomed finds this helper", "PATH", HELPER_SOCKET),
         options.Option("user", "besides root, who may ask: the user that wayhomed runs as", "NAME"),
         options.Option("interface", "the tunnel's: while it stands, the clock never steps back", "NAME", "wayhome0"),
     ],
@@ -69,7 +68,7 @@ class Helper:
             line = await _read_line(stream)  # from anybody: what is left unread would take the answer with it
             if uid not in self._uids:
                 raise Refused("user %d may not ask for anything here" % uid)
-            answer = {"result": self._done(line)}
+            answer: dict = {"result": self._done(line)}
         except Refused as refusal:
             answer = {"error": str(refusal)}
         except OSError as error:

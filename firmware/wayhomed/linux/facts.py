@@ -22,7 +22,10 @@ def gather(kernel, interface: str, remotes: list) -> Facts:
     facts = Facts()
     tunnel = 0
     loopback = 0
+    without_link = []
     for found in link.links(kernel):
+        if not found.is_running:
+            without_link.append(found.index)
         if found.name == interface:
             tunnel = found.index
         elif found.name == "lo":
@@ -39,7 +42,8 @@ def gather(kernel, interface: str, remotes: list) -> Facts:
         if found.table == routes.MAIN and found.index != tunnel:
             if found.gateway and found.gateway not in facts.gateways:
                 facts.gateways.append(found.gateway)
-            if not found.prefix[1]:
+            # The kernel keeps the routes of an interface whose cable is out; nothing leads out by them.
+            if not found.prefix[1] and found.index not in without_link:
                 ips = by_interface.get((found.index, len(found.prefix[0])), [])
                 facts.uplinks.append((found.index, found.gateway or b"", sorted(ips)))
     facts.uplinks.sort()

@@ -38,14 +38,17 @@ FAMILY = {4: const(2), 16: const(10)}  # AF_INET and AF_INET6 by the length of a
 
 
 class Link:
-    """One interface: index, name, MTU in bytes, whether it is up; kind: of a virtual one ("veth"), else ""."""
+    """One interface: index, name, MTU in bytes, whether it is up; kind: of a virtual one ("veth"), else ""; is_running:
+    it has a link, that is, a cable or a partner.
+    """
 
-    def __init__(self, index: int, name: str, mtu_bytes: int, is_up: bool, kind: str = ""):
+    def __init__(self, index: int, name: str, mtu_bytes: int, is_up: bool, kind: str = "", is_running: bool = True):
         self.index = index
         self.name = name
         self.mtu_bytes = mtu_bytes
         self.is_up = is_up
         self.kind = kind
+        self.is_running = is_running
 
 
 class Address:
@@ -76,7 +79,8 @@ def _link(payload: bytes) -> Link:
     name = str(values[_IFLA_IFNAME][:-1], "utf-8")
     mtu_bytes = struct.unpack("I", values[_IFLA_MTU])[0] if _IFLA_MTU in values else 0
     kind = netlink.decode_attributes(values.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b"")
-    return Link(index, name, mtu_bytes, bool(flags & _IFF_UP), str(kind, "utf-8").rstrip("\0"))
+    kind_text = str(kind, "utf-8").rstrip("\0")
+    return Link(index, name, mtu_bytes, bool(flags & _IFF_UP), kind_text, bool(flags & _IFF_RUNNING))
 
 
 def find(kernel, name: str):
