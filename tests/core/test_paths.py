@@ -974,6 +974,53 @@ def test_a_forbidden_address_that_wireguard_took_is_set_back_and_not_pinged():
     assert paths.view(peer.node.key, 1_000).candidates == 0
 
 
+def test_what_wireguard_sent_to_before_we_began_is_used_on_and_pinged_at_once():
+    peer = Peer(1)
+    paths = board(peer)
+    paths.adopted(peer.node.key, THERE, 0)
+    outputs = paths.take()
+    assert [output for output in outputs if output[0] == SET_PATH] == [(SET_PATH, peer.node.key, THERE, False)]
+    assert (SEND_UDP, THERE) in [output[:2] for output in outputs]
+    assert paths.view(peer.node.key, 0).state == PathState.DIRECT
+    assert paths.polling_wanted(0)
+    assert paths.held() == {}
+
+
+def test_what_wireguard_sent_to_before_we_began_is_left_if_no_ping_is_answered():
+    peer = Peer(1)
+    paths = board(peer)
+    paths.adopted(peer.node.key, THERE, 0)
+    paths.take()
+    outputs = []
+    for now_ms in range(1_000, 8_000, 500):
+        paths.timer_fired(now_ms)
+        outputs += paths.take()
+    assert [output for output in outputs if output[0] == SET_PATH] == [(SET_PATH, peer.node.key, None, False)]
+    assert paths.held() == {THERE: peer.node.key}
+
+
+def test_what_wireguard_sent_to_before_we_began_stays_if_it_answers():
+    peer = Peer(1)
+    paths = board(peer)
+    paths.adopted(peer.node.key, THERE, 0)
+    for now_ms in range(0, 30_000, 500):
+        paths.timer_fired(now_ms)
+        for endpoint, ping in pings(paths, peer):
+            paths.udp_received(peer.seal(paths, disco.encode_pong(ping.txid, HERE[0], 1)), endpoint, now_ms)
+        assert paths.view(peer.node.key, now_ms).best == THERE
+
+
+def test_a_forbidden_address_is_not_adopted_and_none_of_a_peer_without_disco():
+    peer, mute = Peer(1), Peer(2)
+    mute.node.disco_key = keys.ZERO
+    paths = board(peer, mute)
+    for key, endpoint in ((peer.node.key, FORBIDDEN[0]), (mute.node.key, THERE)):
+        paths.adopted(key, endpoint, 0)
+        assert paths.take() == [(SET_PATH, key, None, False)]
+    paths.adopted(b"x" * 32, THERE, 0)
+    assert paths.take() == []
+
+
 def test_a_direct_peer_whose_endpoint_fell_back_to_the_proxy_is_set_again():
     peer = Peer(1, [THERE])
     paths = board(peer)

@@ -401,6 +401,22 @@ class Path:
             self._actions.append((USE_RELAY, False))
         self._ping_again(endpoint, HEARTBEAT_MS, now_ms)
 
+    def adopted(self, endpoint: tuple, now_ms: int) -> None:
+        """Note that WireGuard sends to this address since before we began: it is believed until a ping could prove it.
+
+        Our predecessor had proven it. Sending by the relay meanwhile would lose what the relay does not carry yet.
+        """
+        now_ms = self._begin(now_ms)
+        self._learn(endpoint, now_ms)
+        candidate = self._candidates.get(endpoint)
+        if not self._usable or candidate is None:
+            self._actions.append((USE_RELAY, False))
+            return
+        candidate.trust_until_ms = now_ms + TRUST_MS
+        self._traffic_ms = now_ms
+        self._step(PathInput.TRAFFIC, now_ms)
+        self._settle(now_ms)
+
     def own_endpoints_changed(self, now_ms: int) -> None:
         """Note that we can be reached elsewhere: a peer that we ask in vain does not know, and its NAT may be shut for
         where we come from now. It is called again soon, and pinged.

@@ -360,6 +360,21 @@ class Paths:
         if peer.path is not None:
             self._settle(peer, now_ms)
 
+    def adopted(self, node_key: bytes, endpoint: tuple, now_ms: int) -> None:
+        """Take that WireGuard sends a peer's packets to this endpoint since before we began.
+
+        To be told once, after the first peers_changed().
+        """
+        now_ms = self._at(now_ms)
+        peer = self._peers.get(node_key)
+        if peer is None:
+            return
+        if peer.disco_key == keys.ZERO or refusal(endpoint, self._own):
+            self._outputs.append((SET_PATH, peer.key, None, False))
+            return
+        self._path_of(peer, now_ms).adopted(endpoint, now_ms)
+        self._settle(peer, now_ms)
+
     def _roamed(self, peer, endpoint: tuple | None, now_ms: int) -> None:
         """WireGuard took another address by itself: the peer's, as it proved, but not proven to take our packets."""
         path = self._path_of(peer, now_ms)
