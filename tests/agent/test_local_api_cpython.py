@@ -184,10 +184,11 @@ async def test_a_full_disk_refuses_the_change_and_nothing_else(tmp_path, monkeyp
         await w.joined()
         before = (tmp_path / "state" / "state.json").read_bytes()
 
-        def full(path, data, mode):
+        def full(path, *_rest):
             raise OSError(errno.ENOSPC, "no space")
 
         monkeypatch.setattr(state_module.runtime, "write_file", full)
+        monkeypatch.setattr(state_module.runtime, "Replacement", full)
         status, _out, err = await ctl(w, "up", "--hostname", "other")
         assert status == 1
         assert "the disk is full" in err
@@ -197,10 +198,10 @@ async def test_a_full_disk_refuses_the_change_and_nothing_else(tmp_path, monkeyp
         # a netmap that can't be kept is told, and works all the same
         w.coordinator.tell({"PeersChanged": [Peer(5, "new").as_json()]})
         await until(lambda: 5 in w.board.netmap.peers)
-        w.board._save_netmap()
+        w.board.saver.save_now(w.board.netmap)
         assert "the disk is full" in (await ctl(w, "status"))[1]
         monkeypatch.undo()
-        w.board._save_netmap()
+        w.board.saver.save_now(w.board.netmap)
         assert "the disk is full" not in (await ctl(w, "status"))[1]
 
 

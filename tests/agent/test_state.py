@@ -5,9 +5,9 @@ import os
 from binascii import hexlify
 
 from shared.expect import raises
+from shared.map_message import take
 from wayhomed.agent.state import VERSION, State, StateError
 from wayhomed.core import prefs
-from wayhomed.core.map_response import MAX_MESSAGE_BYTES
 from wayhomed.core.netmap import Netmap
 from wayhomed.port import random_bytes, runtime
 from wayhomed.wire import keys
@@ -41,7 +41,9 @@ def test_keys_are_made_once_and_kept():
 
 def test_only_the_owner_may_read_it():
     state = opened("modes")
-    state.save_netmap({"Node": None})
+    file = state.begin_netmap()
+    file.write(b"{}")
+    file.keep()
     assert runtime.mode_of(BASE + "modes") == 0o700
     for file in ("state.json", "netmap.json"):
         assert runtime.mode_of(BASE + "modes/" + file) == 0o600
@@ -119,7 +121,7 @@ def test_a_netmap_that_is_damaged_is_told_and_left_for_the_next_one_to_replace()
     state = opened("netmap")
     assert state.load_netmap() is None
     path = BASE + "netmap/netmap.json"
-    for content in (b"", b"{", b"[]", b"{}", b'{"Node":5}', b'{"KeepAlive":true}', b" " * (MAX_MESSAGE_BYTES + 1)):
+    for content in (b"", b"{", b"[]", b"{}", b'{"Node":5}', b'{"KeepAlive":true}', b" " * 70_000):
         runtime.write_file(path, content, 0o600)
         assert "netmap.json" in str(raises(StateError, state.load_netmap)), content[:20]
         assert runtime.read_file(path, len(content)) == content
@@ -131,8 +133,11 @@ def test_the_netmap_comes_back():
     state = opened("netmap2")
     netmap = Netmap()
     node = {"ID": 1, "Key": keys.key_text(keys.NODE, b"k" * 32), "Addresses": ["100.64.0.1/32"], "Name": "a.b."}
-    netmap.apply({"Node": node, "Domain": "example"})
-    state.save_netmap(netmap.as_json())
+    take(netmap, {"Node": node, "Domain": "example"})
+    file = state.begin_netmap()
+    for piece in netmap.json_pieces():
+        file.write(piece)
+    file.keep()
     assert state.load_netmap().node.name == "a.b."
     assert state.load_netmap().domain == "example"
     state.forget_netmap()

@@ -1,3 +1,4 @@
+from shared.map_message import take
 from wayhomed.core import dataplane
 from wayhomed.core.ceiling import Ceiling
 from wayhomed.core.dataplane import Facts, Preferences, plan
@@ -26,7 +27,7 @@ def netmap(peers=(), rules=(), published=None, addresses=(OWN4 + "/32", OWN6 + "
     node = {"ID": 1, "Key": key_text(1), "Addresses": list(addresses)}
     if published:
         node["CapMap"] = {KEY: published}
-    made.apply({"Node": node, "Peers": list(peers), "PacketFilter": list(rules)})
+    take(made, {"Node": node, "Peers": list(peers), "PacketFilter": list(rules)})
     return made
 
 

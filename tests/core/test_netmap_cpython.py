@@ -1,5 +1,6 @@
 """The netmap against anything at all: it takes a response whole, or refuses it and stays as it was."""
 
+import itertools
 import json
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.test_netmap import RELAYS, first, node, started
-from wayhomed.core.map_response import MAX_MESSAGE_BYTES, decode_response
+from shared.map_message import described, kept, take
+from wayhomed.core.map_response import MAX_MESSAGE_BYTES, Response, ResponseReader, read_response
 from wayhomed.core.netmap import Netmap
 from wayhomed.wire.errors import BadWire
 
@@ -55,34 +57,30 @@ likely = st.fixed_dictionaries(
 anything = st.dictionaries(st.sampled_from(FIELDS), any_json, max_size=5)
 
 
-def text_of(netmap: Netmap) -> str:
-    return json.dumps(netmap.as_json(), sort_keys=True)
-
-
 @settings(deadline=None, max_examples=400)
 @given(st.lists(likely | anything, max_size=5))
 def test_a_response_is_taken_whole_or_not_at_all(responses):
     netmap = started()
     for response in responses:
-        before = text_of(netmap)
+        before = described(netmap)
         try:
-            difference = netmap.apply(response)
+            difference = take(netmap, response)
         except BadWire:
-            assert text_of(netmap) == before
+            assert described(netmap) == before
         else:
             if not difference.anything():
-                assert text_of(netmap) == before
+                assert described(netmap) == before
             # what we hold is always fit to be kept on disk and read again
             again = Netmap()
-            again.apply(decode_response(json.dumps(netmap.as_json()).encode()))
-            assert text_of(again) == text_of(netmap)
+            again.apply(read_response(kept(netmap)))
+            assert kept(again) == kept(netmap)
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=200) | any_json.map(lambda value: json.dumps(value).encode()))
 def test_any_payload_is_an_object_or_refused(payload):
     try:
-        assert isinstance(decode_response(payload), dict)
+        assert isinstance(read_response(payload), Response)
     except BadWire:
         pass
 
@@ -94,13 +92,42 @@ def test_two_differences_in_one_stream_end_where_one_full_list_would(one, two):
     netmap = started()
     for response in (one, two):
         try:
-            netmap.apply(response)
+            take(netmap, response)
         except BadWire:
             pass
-    netmap.apply({"Peers": first()["Peers"]})
+    take(netmap, {"Peers": first()["Peers"]})
     assert sorted(netmap.peers) == [2, 3]
 
 
-def test_a_message_over_the_limit_is_refused_before_it_is_read():
+def test_a_message_over_the_limit_is_refused_though_it_says_nothing():
+    reader = ResponseReader()
+    reader.feed(b'{"Unknown":"')
+    for _ in range(MAX_MESSAGE_BYTES // 65_536 - 1):
+        reader.feed(b"x" * 65_536)
     with pytest.raises(BadWire, match="bytes"):
-        decode_response(b'{"Domain":"' + b"x" * MAX_MESSAGE_BYTES + b'"}')
+        reader.feed(b"x" * 65_536)
+
+
+def test_a_value_over_the_limit_is_refused_before_it_is_held():
+    with pytest.raises(BadWire, match="value of more than"):
+        read_response(b'{"Domain":"' + b"x" * 600_000 + b'"}')
+
+
+@settings(deadline=None, max_examples=300)
+@given(anything | likely, st.lists(st.integers(0, 400), max_size=6))
+def test_any_response_reads_the_same_however_it_was_cut(response, cuts):
+    payload = json.dumps(response).encode()
+
+    def outcome(pieces):
+        netmap = started()
+        reader = ResponseReader(netmap.peers)
+        try:
+            for piece in pieces:
+                reader.feed(piece)
+            netmap.apply(reader.close())
+        except BadWire as error:
+            return str(error)
+        return described(netmap)
+
+    places = sorted({0, len(payload), *(cut for cut in cuts if cut < len(payload))})
+    assert outcome([payload]) == outcome([payload[a:b] for a, b in itertools.pairwise(places)])

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from shared.map_message import take
 from wayhomed.core import netmap
 from wayhomed.core.dataplane import Plan, Preferences, plan
 from wayhomed.linux.dataplane import DataPlane, Settings
@@ -196,7 +197,8 @@ class Home:
 
     def board_map(self, rules: list, published: list | None = None, peers: list | None = None) -> netmap.Netmap:
         made = netmap.Netmap()
-        made.apply(
+        take(
+            made,
             {
                 "Node": {
                     "ID": 1,
@@ -214,7 +216,7 @@ class Home:
                     *(peers or []),
                 ],
                 "PacketFilter": rules,
-            }
+            },
         )
         return made
 
@@ -232,7 +234,8 @@ class Home:
 
     async def apply_traveller(self) -> None:
         made = netmap.Netmap()
-        made.apply(
+        take(
+            made,
             {
                 "Node": {
                     "ID": 2,
@@ -255,7 +258,7 @@ class Home:
                         ],
                     }
                 ],
-            }
+            },
         )
         with self.traveller.inside():
             await self.traveller_plane.apply(

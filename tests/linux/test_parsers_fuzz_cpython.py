@@ -5,6 +5,7 @@ import contextlib
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.map_message import take
 from wayhomed.core import ranges
 from wayhomed.core.dataplane import Facts, Preferences, plan
 from wayhomed.core.filter import read_filter
@@ -102,8 +103,8 @@ def test_any_list_of_published_devices_is_read(value):
 def test_no_plan_opens_the_routers_lan_address_without_its_name(given_rules, given_published):
     netmap = Netmap()
     key = "nodekey:" + "01" * 32
-    netmap.apply({"Node": {"ID": 1, "Key": key, "Addresses": ["100.64.0.1/32"], "CapMap": {KEY: given_published}}})
-    netmap.filters = {"base": given_rules}
+    take(netmap, {"Node": {"ID": 1, "Key": key, "Addresses": ["100.64.0.1/32"], "CapMap": {KEY: given_published}}})
+    netmap.filter_rules = lambda: given_rules
     here = Facts()
     here.own = [b"\xc0\xa8\x01\x02"]
     here.connected = [(b"\xc0\xa8\x01\x00", 24)]

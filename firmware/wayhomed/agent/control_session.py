@@ -11,7 +11,7 @@ import json
 
 from wayhomed.core import expiry, server_url
 from wayhomed.core.backoff import Backoff
-from wayhomed.core.map_response import decode_response
+from wayhomed.core.map_response import MAX_MESSAGE_BYTES, ResponseReader
 from wayhomed.core.pace import Pace
 from wayhomed.port import const, monotonic_ms, net, random_bytes
 from wayhomed.port.tasks import Mailbox, run_all, sleep_ms, wait_for_event, within
@@ -408,24 +408,29 @@ class ControlSession:
         if status != 200:
             text = await within(_REQUEST_MS, answer.read(), "asking for the map")
             raise BadWire("the map: status %d: %s" % (status, _text(text or b"")))
-        decoder = control.MapFrameDecoder()
+        cutter = control.MapFrameCutter(MAX_MESSAGE_BYTES)
         self._board.netmap.new_stream()
-        heard_ms = monotonic_ms()
+        reader = None
         while True:
-            left_ms = max(1, heard_ms + WATCHDOG_MS - monotonic_ms())
-            self._board.progress.due(_NAME, monotonic_ms() + left_ms)
-            data = await within(left_ms, answer.read(), "the coordinator's map stream")
+            # A large message on a slow line may take longer than this to come, so any part of one counts.
+            self._board.progress.due(_NAME, monotonic_ms() + WATCHDOG_MS)
+            data = await within(WATCHDOG_MS, answer.read(), "the coordinator's map stream")
             if data is None:
                 raise BadWire("the coordinator ended the map stream")
-            for payload in decoder.feed(data):
-                heard_ms = monotonic_ms()
-                self._board.progress.due(_NAME, heard_ms + WATCHDOG_MS)
-                await sleep_ms(self._message_pace.wait_ms(heard_ms))
-                self._message_pace.done(monotonic_ms())
-                await self._message_received(payload)
+            for piece, is_last in cutter.feed(data):
+                if reader is None:
+                    reader = ResponseReader(self._board.netmap.peers)
+                reader.feed(piece)
+                if is_last:
+                    response, reader = reader.close(), None
+                    await sleep_ms(self._message_pace.wait_ms(monotonic_ms()))
+                    self._message_pace.done(monotonic_ms())
+                    await self._message_received(response)
 
-    async def _message_received(self, payload: bytes) -> None:
-        difference = self._board.netmap.apply(decode_response(payload), self._board.clock.now_s())
+    async def _message_received(self, response) -> None:
+        difference = self._board.netmap.apply(response, self._board.clock.now_s())
+        for sentence in difference.left_out:
+            self._log.warning("netmap: " + sentence)
         self._board.clock.coordinator_told(difference.control_time_s, not self._key_undated)
         request = difference.ping_request
         if request and request["URL"] and request["URL"] != self._last_ping_url:

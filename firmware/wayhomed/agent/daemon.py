@@ -9,7 +9,6 @@ Every task of the daemon is started below run() and ends with it.
 """
 
 import asyncio
-import json
 
 from wayhomed.core import dataplane as planning
 from wayhomed.core import expiry, server_url
@@ -20,7 +19,6 @@ from wayhomed.core.netmap import Netmap
 from wayhomed.core.pace import Pace
 from wayhomed.linux.errors import DataPlaneError
 from wayhomed.port import const, monotonic_ms, random_bytes
-from wayhomed.port.crypto import sha256
 from wayhomed.port.tasks import run_all, sleep_ms, wait_for_event
 from wayhomed.wire import address, disco, keys, wireguard
 from wayhomed.wire.errors import BadWire
@@ -30,6 +28,7 @@ from .clock import TimeKeeper
 from .configuration import Configuration
 from .control_session import ControlSession, Phase
 from .missing import disk_problem, tell_changes
+from .netmap_saver import NetmapSaver
 from .paths import PathKeeper
 from .pings import Pings
 from .relay_links import RelayLinks
@@ -70,7 +69,6 @@ class Board:
         self.standing = False  # from before its start until after its stop
         self.data_error = ""
         self.denied: list = []  # what the coordinator wants and the owner's ceiling does not leave, in words
-        self.save_error = ""
         self.applied = False  # the present netmap is in the kernel
         self.refused_packets = 0  # from relays, of nobody we know
         self.progress = Progress()
@@ -85,7 +83,7 @@ class Board:
         self._apply_due = asyncio.Event()
         self._apply_pace = Pace(_APPLIES_AT_ONCE, _APPLY_EVERY_MS)
         self._save_due = asyncio.Event()
-        self._saved_hash = b""
+        self.saver = NetmapSaver(state, log)
         self._wanted_changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._news = asyncio.Event()
@@ -96,12 +94,12 @@ class Board:
         self.paths = PathKeeper(self, self._one_call)
         self.pings = Pings(self)
         self.session = ControlSession(state, self, settings.mark)
+        self._take_configuration()
 
     # --- Life ---
 
     async def run(self, *services) -> None:
         """Run until stop() is called or a service ends; then the machine is as it was before."""
-        self._take_configuration()
         self._load_netmap()
         try:
             await run_all(
@@ -115,7 +113,7 @@ class Board:
                 *services,
             )
         finally:
-            self._save_netmap()
+            self.saver.save_now(self.netmap)
 
     def stop(self) -> None:
         self._stop.set()
@@ -257,7 +255,8 @@ class Board:
             self.paths.relays_changed()
         self.applied = False
         self._apply_due.set()
-        self._save_due.set()
+        if difference.lasting:
+            self._save_due.set()
         if difference.self_changed:
             self._key_due.set()
 
@@ -582,29 +581,8 @@ class Board:
         while True:
             await self._save_due.wait()
             self._save_due.clear()
-            self._save_netmap()
+            await self.saver.save(self.netmap)
             await sleep_ms(_SAVE_EVERY_MS)
-
-    def _save_netmap(self) -> None:
-        """Write the netmap if it says anything new: flash wears out. That it can't be written is told, and no more."""
-        if self.netmap.node is None:
-            return
-        fields = self.netmap.as_json()
-        for peer in fields["Peers"]:
-            # True at the moment only, and the reason for most changes
-            peer.pop("Online", None)
-            peer.pop("LastSeen", None)
-        now_hash = sha256(json.dumps(fields).encode())
-        if now_hash == self._saved_hash:
-            return
-        try:
-            self.state.save_netmap(fields)
-        except StateError as error:
-            self.save_error = str(error)
-            self.log.error(self.save_error)
-            return
-        self.save_error = ""
-        self._saved_hash = now_hash
 
     # --- Questions ---
 

@@ -9,7 +9,7 @@ lock          held while a daemon uses the directory
 import json
 
 from wayhomed.core import prefs as preferences
-from wayhomed.core.map_response import MAX_MESSAGE_BYTES, decode_response
+from wayhomed.core.map_response import MAX_MESSAGE_BYTES, ResponseReader
 from wayhomed.core.netmap import Netmap
 from wayhomed.port import random_bytes, runtime
 from wayhomed.wire import keys
@@ -139,22 +139,24 @@ class State:
             fields["KeyUndated"] = True
         self._write("/state.json", fields)
 
-    def save_netmap(self, fields: dict) -> None:
-        """Write a netmap (Netmap.as_json). Raises StateError; the last one saved is then still there."""
-        self._write("/netmap.json", fields)
+    def begin_netmap(self) -> "NetmapFile":
+        """Begin to write a netmap; its pieces are those of Netmap.json_pieces(). Raises StateError."""
+        return NetmapFile(self._directory + "/netmap.json")
 
     def load_netmap(self):
         """Return the Netmap last saved, or None if none was. Raises StateError for one that can't be used."""
         path = self._directory + "/netmap.json"
+        reader = ResponseReader()
         try:
-            data = runtime.read_file(path, MAX_MESSAGE_BYTES)
+            pieces = runtime.read_pieces(path, MAX_MESSAGE_BYTES)
+            if pieces is None:
+                return None
+            for piece in pieces:
+                reader.feed(piece)
+            netmap = Netmap()
+            netmap.apply(reader.close())
         except OSError as error:
             raise StateError("%s can't be read: %s; the coordinator will send a new netmap" % (path, reason(error)))
-        if data is None:
-            return None
-        netmap = Netmap()
-        try:
-            netmap.apply(decode_response(data))
         except BadWire as error:
             raise StateError("%s is damaged (%s); the coordinator will send a new netmap" % (path, error))
         if netmap.node is None:  # a keep-alive is a whole response, too
@@ -184,10 +186,39 @@ class State:
         try:
             runtime.write_file(self._directory + name, json.dumps(fields).encode(), 0o600)
         except OSError as error:
-            raise StateError(
-                "%s%s can't be written: %s; make room or mend the disk, nothing was lost so far"
-                % (self._directory, name, reason(error))
-            )
+            raise _not_written(self._directory + name, error)
+
+
+class NetmapFile:
+    """A netmap being saved, piece by piece; the last one saved is there until keep() is done. Raises StateError."""
+
+    def __init__(self, path: str):
+        self._path = path
+        try:
+            self._file = runtime.Replacement(path, 0o600)
+        except OSError as error:
+            raise _not_written(path, error)
+
+    def write(self, piece: bytes) -> None:
+        try:
+            self._file.write(piece)
+        except OSError as error:
+            raise _not_written(self._path, error)
+
+    def keep(self) -> None:
+        try:
+            self._file.keep()
+        except OSError as error:
+            raise _not_written(self._path, error)
+
+    def drop(self) -> None:
+        self._file.drop()
+
+
+def _not_written(path: str, error: OSError) -> StateError:
+    return StateError(
+        "%s can't be written: %s; make room or mend the disk, nothing was lost so far" % (path, reason(error))
+    )
 
 
 def _private(fields: dict, name: str) -> bytes:

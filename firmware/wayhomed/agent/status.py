@@ -42,7 +42,7 @@ def summary(board) -> dict:
             "key_expiry_s": node.key_expiry_s,
             "expired": node.is_expired(board.trusted_now_s()),
         }
-    problems = [session.error, board.data_error, board.save_error] + list(board.links.errors.values())
+    problems = [session.error, board.data_error, board.saver.error] + list(board.links.errors.values())
     problems += board.configuration.problems
     clock = board.clock.status()
     problems += [clock["problem"], board.expiry_warning()]
@@ -65,6 +65,7 @@ def summary(board) -> dict:
             "bytes_received": board.links.bytes_received,
         },
         "tunnel": {"standing": board.data_plane is not None, "applied": board.applied},
+        "problems": [problem for problem in problems if problem] + board.netmap.warnings(),
         "waiting_for": waiting_for(board),
         "clock": clock,
         "problems": [problem for problem in problems if problem] + board.netmap.health,

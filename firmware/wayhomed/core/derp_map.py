@@ -1,9 +1,12 @@
-"""The DERP map: the relay regions, their servers, and what weighs in when a home is chosen (derp.md section 7)."""
+"""The DERP map: the relay regions, their servers, and what weighs in when a home is chosen (derp.md section 7).
+
+A server or region that can't be used is left out, and told; the others serve.
+"""
 
 from wayhomed.core.json_fields import (
     Fault,
+    Names,
     at,
-    list_of,
     read_flag,
     read_integer,
     read_integer_key,
@@ -13,6 +16,7 @@ from wayhomed.core.json_fields import (
 )
 from wayhomed.port import const
 from wayhomed.wire import address
+from wayhomed.wire.errors import BadWire
 
 # Chosen by us
 MAX_REGIONS = const(128)
@@ -71,11 +75,15 @@ class Region:
 
 
 class DerpMap:
-    """The relay regions by id, and the factors on their latency (in thousandths) when a home is chosen."""
+    """The relay regions by id, and the factors on their latency (in thousandths) when a home is chosen.
+
+    left_out: a sentence for each region or server that this map's coordinator named and that can't be used.
+    """
 
     def __init__(self):
         self.regions = {}
         self.scores_per_mille = {}
+        self.left_out = []
 
     def as_json(self) -> dict:
         return {
@@ -111,53 +119,82 @@ _RELAY_NODE_FIELDS = (
 )
 
 
+_RELAY_NODE_NAMES = Names("RegionID", "CanPort80", "STUNTestIP", *[entry[0] for entry in _RELAY_NODE_FIELDS])
+
+
 def _read_relay_node(value) -> RelayNode:
     node = RelayNode()
-    read_into(node, read_object(value), _RELAY_NODE_FIELDS)
+    read_into(node, _RELAY_NODE_NAMES.respelled(read_object(value)), _RELAY_NODE_FIELDS)
     for name, text in (("IPv4", node.ipv4), ("IPv6", node.ipv6)):
         if text not in ("", "none"):
             at(name, address.ip_from_text, text)
     return node
 
 
-_read_relay_nodes = list_of(_read_relay_node, MAX_REGION_NODES)
-
 _REGION_FIELDS = (
     ("RegionID", "id", read_region_id),
     ("RegionCode", "code", read_text),
     ("RegionName", "name", read_text),
     ("NoMeasureNoHome", "no_measure_no_home", read_flag),
-    ("Nodes", "nodes", _read_relay_nodes),
 )
+_REGION_NAMES = Names("Avoid", "Nodes", "Latitude", "Longitude", *[entry[0] for entry in _REGION_FIELDS])
 
 
-def _read_region(value) -> Region:
+def _read_region(region_id: int, value, left_out: list) -> Region:
+    """Return the region that stands under this key. Raises Fault."""
+    fields = _REGION_NAMES.respelled(read_object(value))
     region = Region()
-    read_into(region, read_object(value), _REGION_FIELDS)
-    if not region.id:
-        raise Fault("a region without RegionID")
+    region.id = region_id
+    read_into(region, fields, _REGION_FIELDS)
+    if region.id != region_id or not 0 < region_id <= MAX_REGION_ID:
+        raise Fault("a region %d under the key %d" % (region.id, region_id))
+    given = fields.get("Nodes")
+    if given is None:
+        return region
+    if not isinstance(given, list) or len(given) > MAX_REGION_NODES:
+        raise Fault("Nodes is no list of at most %d" % MAX_REGION_NODES)
+    for index, item in enumerate(given):
+        try:
+            region.nodes.append(_read_relay_node(item))
+        except (Fault, BadWire) as error:
+            left_out.append("a server of relay region %d is left out: Nodes[%d].%s" % (region_id, index, _said(error)))
     return region
 
 
-def _read_regions(value) -> dict:
+def _said(error) -> str:
+    if isinstance(error, Fault):
+        return (error.path + ": " if error.path else "") + error.reason
+    return str(error)
+
+
+def _read_regions(value, left_out: list) -> dict:
     read_object(value)
     if len(value) > MAX_REGIONS:
         raise Fault("%d regions" % len(value))
     regions = {}
+    avoided = []
     for key in value:
-        region_id = at(key[:20], read_integer_key, key)
         if value[key] is None:
             continue  # a null region is dropped
-        region = at(key, _read_region, value[key])
-        if region.id != region_id:
-            raise Fault("region %d stands under the key %d" % (region.id, region_id))
-        regions[region_id] = region
+        try:
+            region_id = read_integer_key(key)
+            region = regions[region_id] = _read_region(region_id, value[key], left_out)
+        except Fault as fault:
+            left_out.append("relay region %s is left out: %s" % (repr(key[:20]), _said(fault)))
+            continue
+        if value[key].get("Avoid") is True and not region.no_measure_no_home:
+            avoided.append(region)
+    # `Avoid` never had a clear meaning (derp.md section 7). It is obeyed as what took its place, but not to the point
+    # of having no relay at all.
+    if len(avoided) < len([region for region in regions.values() if not region.no_measure_no_home]):
+        for region in avoided:
+            region.no_measure_no_home = True
     return regions
 
 
 def _read_home_params(value) -> dict:
     scores: dict = {}
-    given = read_object(value).get("RegionScore")
+    given = _HOME_NAMES.respelled(read_object(value)).get("RegionScore")
     if given is None:
         return scores
     at("RegionScore", read_object, given)
@@ -171,17 +208,18 @@ def _read_home_params(value) -> dict:
     return scores
 
 
-_DERP_MAP_FIELDS = (
-    ("Regions", "regions", _read_regions),
-    ("HomeParams", "scores_per_mille", _read_home_params),
-)
+_HOME_NAMES = Names("RegionScore")
+_DERP_MAP_NAMES = Names("Regions", "HomeParams", "omitDefaultRegions")
 
 
 def read_derp_map(value, old: DerpMap) -> DerpMap:
     """Return a new map; what the value leaves out is the old map's (control.md section 7.3). Raises Fault."""
-    fields = read_object(value)
+    fields = _DERP_MAP_NAMES.respelled(read_object(value))
     derp_map = DerpMap()
-    derp_map.regions = old.regions
-    derp_map.scores_per_mille = old.scores_per_mille
-    read_into(derp_map, fields, _DERP_MAP_FIELDS)
+    regions, home = fields.get("Regions"), fields.get("HomeParams")
+    if regions is None:
+        derp_map.regions = old.regions
+    else:
+        derp_map.regions = at("Regions", lambda given: _read_regions(given, derp_map.left_out), regions)
+    derp_map.scores_per_mille = old.scores_per_mille if home is None else at("HomeParams", _read_home_params, home)
     return derp_map

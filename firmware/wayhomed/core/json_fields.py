@@ -14,8 +14,9 @@ MAX_TEXT = const(1024)
 MAX_PLAIN_DEPTH = const(8)
 MAX_PLAIN_ITEMS = const(65_536)
 
-_MAX_INTEGER = const(9_007_199_254_740_992)  # 2^53: what every JSON reader holds exactly (RFC 8259 section 6)
-_MAX_KEY_DIGITS = const(16)
+# A server's own integers have 64 bits with a sign; the ids that it gives us stay below 2^53, but that is its business.
+_MAX_INTEGER = 9_223_372_036_854_775_807
+_MAX_KEY_DIGITS = const(19)
 
 
 class Fault(Exception):
@@ -33,6 +34,26 @@ def _under(step: str, error: Fault | BadWire) -> Fault:
     below = fault.path
     fault.path = step + ("." if below and below[0] != "[" else "") + below
     return fault
+
+
+class Names:
+    """The names of an object's members as they are to be written, the useless ones too: those cost no second look."""
+
+    def __init__(self, *names):
+        self._known = set(names)
+        self._by_lower = {name.lower(): name for name in names}
+
+    def respelled(self, fields: dict) -> dict:
+        """Return the fields with the names as we know them: readers of this protocol take them in any case
+        (README.md section 8), though hardly a server needs that.
+        """
+        known = self._known
+        odd = [name for name in fields if name not in known]
+        for name in odd:
+            right = self._by_lower.get(name.lower())
+            if right is not None and right not in fields:
+                fields[right] = fields.pop(name)
+        return fields
 
 
 def at(step: str, read, value):
@@ -66,8 +87,12 @@ def read_into(record, fields: dict, table: tuple) -> None:
     """Set the record's attributes by a table of (JSON name, attribute, reader); absent and null leave one as it is."""
     for name, attribute, read in table:
         value = fields.get(name)
-        if value is not None:
-            setattr(record, attribute, at(name, read, value))
+        if value is None:
+            continue
+        value = at(name, read, value)
+        # A record's defaults stand in its class: what says no more than they takes no memory.
+        if getattr(record, attribute) != value:
+            setattr(record, attribute, value)
 
 
 def read_object(value) -> dict:
@@ -82,6 +107,13 @@ def read_text(value) -> str:
     if len(value) > MAX_TEXT:
         raise Fault("a string of %d characters" % len(value))
     return value
+
+
+def read_words(value) -> str:
+    """Return a text for people; one that is longer than we keep is cut."""
+    if not isinstance(value, str):
+        raise Fault("a string is due here")
+    return value[:MAX_TEXT]
 
 
 def read_flag(value) -> bool:

@@ -1,32 +1,25 @@
 """The netmap: what the coordinator has told us so far, kept current by difference.
 
 Rules of stickiness: control.md sections 7.3 (each field of a map response) and 7.4 (patches); types: section 8.
-A response is checked whole before anything of it is kept: a fault raises BadWire with the path of the fault, such as
-"Peers[3].AllowedIPs[0]: ...", and the netmap stays as it was. Unknown fields are ignored, null counts as absent.
+A response is checked whole before anything of it is kept: a fault raises BadWire, in map_response.py or here, and the
+netmap stays as it was. Unknown fields are ignored, null counts as absent.
 """
 
+import json
+
 from wayhomed.core.derp_map import DerpMap, read_derp_map
-from wayhomed.core.json_fields import Fault, at, read_flag, read_id, read_object, read_plain, read_text, read_time
+from wayhomed.core.json_fields import Fault, at
 from wayhomed.core.map_response import (
     MAX_FILTER_RULES,
+    MAX_FILTERS,
+    MAX_HEALTH,
     MAX_PEERS,
     MAX_PROFILES,
-    read_debug,
-    read_flags_by_id,
-    read_health,
-    read_ids,
-    read_nodes,
-    read_patches,
-    read_ping_request,
-    read_profiles,
-    read_rules,
+    Response,
 )
-from wayhomed.core.node import Node, patch_node, read_node
-from wayhomed.port import const
+from wayhomed.core.node import Node, patch_node
 from wayhomed.wire import address
 from wayhomed.wire.errors import BadWire
-
-MAX_FILTERS = const(64)  # chosen by us
 
 
 class Difference:
@@ -42,7 +35,10 @@ class Difference:
         self.filter_changed = False
         self.dns_changed = False
         self.names_changed = False  # domain, profiles, health
-        self.ping_request = None  # dict with URL, URLIsNoise, Types, IP
+        self.lasting = False  # what is kept on disk has changed, too
+        self.left_out = []  # sentences: what is of no use in a response that is taken
+        self.ping_request = None  # dict with URL, URLIsNoise, Types, IP, Payload
+        self.browse_url = ""  # a person is to open it
         self.control_time_s = 0
         self.sleep_ms = 0
         self.exit_asked = False
@@ -64,7 +60,8 @@ class Netmap:
     """All that the map responses of one stream said, merged.
 
     node: our own Node or None before the first response; peers: Node by id; derp_map; dns: the DNSConfig as it came;
-    domain; profiles: (login name, display name) by user id; filters: FilterRule lists by name; health: texts.
+    domain; profiles: (login name, display name) by user id; filters: by name, lists of FilterRules in JSON; health:
+    texts; messages: texts by id, the newer form of health.
     """
 
     def __init__(self):
@@ -76,6 +73,7 @@ class Netmap:
         self.profiles = {}
         self.filters = {}
         self.health = []
+        self.messages = {}
         self._expect_first = True
 
     def new_stream(self) -> None:
@@ -113,19 +111,20 @@ class Netmap:
 
     def filter_rules(self) -> list:
         """Return the FilterRules of all named filters, in order of the names."""
-        rules = []
-        for name in sorted(self.filters):
-            rules.extend(self.filters[name])
-        return rules
+        return [json.loads(str(rule, "utf-8")) for name in sorted(self.filters) for rule in self.filters[name]]
 
-    def apply(self, response: dict, now_s: int = 0) -> Difference:
+    def warnings(self) -> list:
+        """Return what the coordinator wants the owner of this board to know."""
+        return self.health + [self.messages[name] for name in sorted(self.messages)]
+
+    def apply(self, response: Response, now_s: int = 0) -> Difference:
         """Take in one map response; return what changed. now_s: seconds since 1970, for "seen now".
 
-        Raises BadWire (the netmap unchanged) for wrong types, limits passed, or a first response without Node.
+        Raises BadWire (the netmap unchanged) for limits passed, for a first response without Node and the like.
         """
         try:
             staged = _Staged(self, self._expect_first)
-            staged.read(read_object(response), now_s)
+            staged.take(response, now_s)
         except Fault as fault:
             raise BadWire((fault.path or "the response") + ": " + fault.reason)
         if not staged.difference.keep_alive:
@@ -146,22 +145,42 @@ class Netmap:
         self.profiles = staged.profiles
         self.filters = staged.filters
         self.health = staged.health
+        self.messages = staged.messages
 
-    def as_json(self) -> dict:
-        """Return one full map response that says all this: what is kept on disk."""
-        return {
-            "Node": self.node.as_json() if self.node else None,
-            "Peers": [self.peers[node_id].as_json() for node_id in sorted(self.peers)],
-            "DERPMap": self.derp_map.as_json(),
-            "DNSConfig": self.dns,
-            "Domain": self.domain,
-            "PacketFilters": self.filters,
-            "UserProfiles": [
-                {"ID": user, "LoginName": self.profiles[user][0], "DisplayName": self.profiles[user][1]}
-                for user in sorted(self.profiles)
-            ],
-            "Health": self.health,
-        }
+    def json_pieces(self):
+        """Yield, piece by piece, the JSON of one full map response that says all this: what is kept on disk.
+
+        Left out is what is true at the moment only: who is online, and the coordinator's warnings.
+        """
+        yield b'{"Node":' + _dumped(self.node.as_json() if self.node else None)
+        yield b',"DERPMap":' + _dumped(self.derp_map.as_json()) + b',"DNSConfig":' + _dumped(self.dns)
+        yield b',"Domain":' + _dumped(self.domain) + b',"PacketFilters":{'
+        for index, name in enumerate(sorted(self.filters)):
+            yield (b"," if index else b"") + _dumped(name) + b":"
+            yield from _list_pieces(self.filters[name])
+        yield b'},"UserProfiles":'
+        profiles = self.profiles
+        yield from _list_pieces(
+            _dumped({"ID": user, "LoginName": profiles[user][0], "DisplayName": profiles[user][1]})
+            for user in sorted(profiles)
+        )
+        yield b',"Peers":'
+        peers = self.peers
+        yield from _list_pieces(_dumped(peers[node_id].as_json()) for node_id in sorted(peers))
+        yield b"}\n"
+
+
+def _dumped(value) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _list_pieces(items):
+    """Yield a JSON list of items that are JSON already."""
+    opening = b"["
+    for item in items:
+        yield opening + item
+        opening = b",\n"
+    yield b"]" if opening != b"[" else b"[]"
 
 
 class _Staged:
@@ -179,64 +198,51 @@ class _Staged:
         self.profiles = {} if first else old.profiles
         self.filters = {} if first else old.filters
         self.health = [] if first else old.health
+        self.messages = {} if first else old.messages
+        self._before = old.peers
         self._peers_are_ours = False
 
-    def read(self, fields: dict, now_s: int) -> None:
+    def take(self, response: Response, now_s: int) -> None:
         """Go through a response in the order of control.md 7.3."""
-        self._fields = fields
-        self._now_s = now_s
         difference = self.difference
-        difference.keep_alive = self._value("KeepAlive", read_flag) is True
-        difference.ping_request = self._value("PingRequest", read_ping_request)
-        difference.control_time_s = self._value("ControlTime", read_time) or 0
+        difference.keep_alive = response.keep_alive
+        difference.ping_request = response.ping_request
+        difference.browse_url = response.browse_url
+        difference.control_time_s = response.control_time_s
         if difference.keep_alive:
             return
-        debug = self._value("Debug", read_debug)
-        if debug:
-            difference.sleep_ms, difference.exit_asked = debug
+        difference.sleep_ms, difference.exit_asked = response.sleep_ms, response.exit_asked
         difference.first = self.first
-        self._read_self()
-        self._read_relays()
-        self._read_peers()
-        self._read_filters()
-        self._read_rest()
+        self._take_self(response.node)
+        if response.derp_map is not None:
+            self.derp_map = at("DERPMap", lambda value: read_derp_map(value, self.derp_map), response.derp_map)
+            difference.left_out = self.derp_map.left_out
+            self.derp_map.left_out = []
+            difference.relays_changed = True
+        self._take_peers(response, now_s)
+        self._take_filters(response)
+        self._take_rest(response)
         if self.first:
             # All of it replaces what a former stream said.
             difference.self_changed = difference.relays_changed = difference.filter_changed = True
             difference.dns_changed = difference.names_changed = True
+        if difference.self_changed or difference.relays_changed or difference.filter_changed:
+            difference.lasting = True
+        if difference.dns_changed or difference.names_changed or difference.peers_removed:
+            difference.lasting = True
 
-    def _value(self, name: str, read):
-        value = self._fields.get(name)
-        return None if value is None else at(name, read, value)
-
-    def _read_self(self) -> None:
-        node = self._value("Node", read_node)
-        if node is None:
-            if self.first:
-                raise Fault("the first response of a stream has no Node")
-            return
-        self.node = node
-        self.difference.self_changed = True
-
-    def _read_relays(self) -> None:
-        derp_map = self._value("DERPMap", lambda value: read_derp_map(value, self.derp_map))
-        if derp_map is None:
-            return
-        self.derp_map = derp_map
-        self.difference.relays_changed = True
+    def _take_self(self, node) -> None:
+        if node is not None:
+            self.node = node
+            self.difference.self_changed = True
+        elif self.first:
+            raise Fault("the first response of a stream has no Node")
 
     def _own_peers(self) -> dict:
         if not self._peers_are_ours:
             self.peers = dict(self.peers)
             self._peers_are_ours = True
         return self.peers
-
-    def _put_peer(self, peer: Node) -> None:
-        _keep_expired(peer, self.peers.get(peer.id))
-        self._own_peers()[peer.id] = peer
-        if len(self.peers) > MAX_PEERS:
-            raise Fault("more than %d peers" % MAX_PEERS)
-        self.difference.peers_changed.append(peer.id)
 
     def _patched(self, node_id: int):
         """Return a copy of the peer to change, put in its place; None for an id that we don't know."""
@@ -249,51 +255,62 @@ class _Staged:
             self.difference.peers_changed.append(node_id)
         return peer
 
-    def _read_peers(self) -> None:
-        complete = self._value("Peers", read_nodes)
-        if complete:  # absent and [] both say "no change"
-            before = self.peers
-            self.peers = {}
-            self._peers_are_ours = True
-            for peer in complete:
-                if peer.id in self.peers:
-                    raise Fault("Peers names %d twice" % peer.id)
-                _keep_expired(peer, before.get(peer.id))
-                self.peers[peer.id] = peer
-                self.difference.peers_changed.append(peer.id)
-            self.difference.peers_removed = [node_id for node_id in before if node_id not in self.peers]
+    def _take_peers(self, response: Response, now_s: int) -> None:
+        if response.peers:  # absent and [] both say "no change"
+            self._take_all_peers(response.peers)
             return
-        for node_id in self._value("PeersRemoved", read_ids) or ():
+        for node_id in response.peers_removed or ():
             if node_id in self.peers:
                 del self._own_peers()[node_id]
                 self.difference.peers_removed.append(node_id)
-        for peer in self._value("PeersChanged", read_nodes) or ():
-            self._put_peer(peer)
-        self._read_seen_and_online()
-        for index, patch in enumerate(self._value("PeersChangedPatch", read_patches) or ()):
-            at("PeersChangedPatch[%d]" % index, self._read_patch, patch)
+        for peer in response.peers_changed or ():
+            old = self.peers.get(peer.id)
+            if old is peer:
+                continue
+            _keep_expired(peer, old)
+            self._own_peers()[peer.id] = peer
+            if len(self.peers) > MAX_PEERS:
+                raise Fault("more than %d peers" % MAX_PEERS)
+            self.difference.peers_changed.append(peer.id)
+            self.difference.lasting = True
+        self._take_seen_and_online(response, now_s)
+        for patch in response.patches or ():
+            patched = self._patched(patch["NodeID"])
+            if patched is not None:
+                patch_node(patched, patch)
+                for name in patch:
+                    if name not in ("NodeID", "Online", "LastSeen"):
+                        self.difference.lasting = True
 
-    def _read_seen_and_online(self) -> None:
-        seen = self._value("PeerSeenChange", read_flags_by_id) or {}
+    def _take_all_peers(self, complete: list) -> None:
+        before = self._before
+        shown = self.peers
+        self.peers = {}
+        self._peers_are_ours = True
+        for peer in complete:
+            if peer.id in self.peers:
+                raise Fault("Peers names %d twice" % peer.id)
+            self.peers[peer.id] = peer
+            old = before.get(peer.id)
+            if old is not peer:
+                _keep_expired(peer, shown.get(peer.id))
+                self.difference.peers_changed.append(peer.id)
+                self.difference.lasting = True
+        self.difference.peers_removed = [node_id for node_id in shown if node_id not in self.peers]
+
+    def _take_seen_and_online(self, response: Response, now_s: int) -> None:
+        seen, online = response.seen or {}, response.online or {}
         for node_id in seen:
             peer = self._patched(node_id)
             if peer is not None:
-                peer.last_seen_s = self._now_s if seen[node_id] else 0
-        online = self._value("OnlineChange", read_flags_by_id) or {}
+                peer.last_seen_s = now_s if seen[node_id] else 0
         for node_id in online:
             peer = self._patched(node_id)
             if peer is not None:
                 peer.online = online[node_id]
 
-    def _read_patch(self, fields: dict) -> None:
-        node_id = at("NodeID", read_id, fields.get("NodeID"))
-        peer = self._patched(node_id)
-        # A patch for a stranger is skipped, yet its shape is checked like any other's.
-        patch_node(Node() if peer is None else peer, fields)
-
-    def _read_filters(self) -> None:
-        base = self._value("PacketFilter", read_rules)
-        named = self._value("PacketFilters", read_object)
+    def _take_filters(self, response: Response) -> None:
+        base, named = response.filter, response.filters
         if base is None and named is None:
             return
         filters = dict(self.filters)
@@ -303,9 +320,8 @@ class _Staged:
             if "*" in named and named["*"] is None:
                 filters = {}
             for name in named:
-                rules = named[name]
-                if rules is not None:
-                    filters[at("PacketFilters", read_text, name)] = at("PacketFilters." + name[:40], read_rules, rules)
+                if named[name] is not None:
+                    filters[name] = named[name]
                 elif name in filters:
                     del filters[name]
         if len(filters) > MAX_FILTERS or sum([len(rules) for rules in filters.values()]) > MAX_FILTER_RULES:
@@ -313,27 +329,38 @@ class _Staged:
         self.filters = filters
         self.difference.filter_changed = True
 
-    def _read_rest(self) -> None:
-        dns = self._value("DNSConfig", read_object)
-        if dns is not None:
-            self.dns = at("DNSConfig", read_plain, dns)
-            self.difference.dns_changed = True
-        domain = self._value("Domain", read_text)
-        if domain:
-            self.domain = domain
-            self.difference.names_changed = True
-        profiles = self._value("UserProfiles", read_profiles)
-        if profiles:
+    def _take_rest(self, response: Response) -> None:
+        difference = self.difference
+        if response.dns is not None:
+            self.dns = response.dns
+            difference.dns_changed = True
+        if response.domain:
+            self.domain = response.domain
+            difference.names_changed = True
+        if response.profiles:
             self.profiles = dict(self.profiles)
-            for user, login, display in profiles:
+            for user, login, display in response.profiles:
                 self.profiles[user] = (login, display)
             if len(self.profiles) > MAX_PROFILES:
                 raise Fault("more than %d user profiles" % MAX_PROFILES)
-            self.difference.names_changed = True
-        health = self._value("Health", read_health)
-        if health is not None:
-            self.health = health
-            self.difference.names_changed = True
+            difference.names_changed = True
+        if response.health is not None:
+            self.health = response.health
+            difference.names_changed = True
+        if response.messages is not None:
+            self._take_messages(response.messages)
+            difference.names_changed = True
+
+    def _take_messages(self, told: dict) -> None:
+        messages = {} if "*" in told and told["*"] is None else dict(self.messages)
+        for name in told:
+            if told[name] is not None:
+                messages[name] = told[name]
+            elif name in messages:
+                del messages[name]
+        if len(messages) > MAX_HEALTH:
+            raise Fault("more than %d messages" % MAX_HEALTH)
+        self.messages = messages
 
 
 def _keep_expired(peer: Node, old: Node | None) -> None:

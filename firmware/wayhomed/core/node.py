@@ -5,10 +5,11 @@ and a coordinator may pass on as it came (endpoints, host name, home region) is 
 no peer may cut the board off from all the others.
 """
 
-from wayhomed.core import prefixes, times
+from wayhomed.core import prefixes, published, times
 from wayhomed.core.derp_map import MAX_REGION_ID, read_region_id
 from wayhomed.core.json_fields import (
     Fault,
+    Names,
     at,
     list_of,
     read_flag,
@@ -31,6 +32,8 @@ MAX_ENDPOINTS_READ = const(1024)  # of a longer list the rest is not looked at
 MAX_HOSTNAME = const(255)
 MAX_TAGS = const(64)
 MAX_CAPABILITIES = const(1024)
+MAX_PARTS = const(24_576)  # what all peers of a message may have of lists together: 100 bytes each
+_USED_CAPABILITIES = (published.KEY,)
 
 ZERO_KEY = bytes(32)
 
@@ -38,42 +41,55 @@ ZERO_KEY = bytes(32)
 class Node:
     """One node, self or peer, as far as the board needs it.
 
-    key and disco_key are raw; addresses, allowed_ips and primary_routes are lists of prefixes (ip bytes, length);
-    endpoints are (ip bytes, port); key_expiry_s and last_seen_s are seconds since 1970 (0 = never / unknown);
-    online is True, False or None (unknown); cap_map maps a capability to its list of plain JSON values.
+    key and disco_key are raw; addresses, allowed_ips and primary_routes are prefixes (ip bytes, length); endpoints are
+    (ip bytes, port); key_expiry_s and last_seen_s are seconds since 1970 (0 = never / unknown); online is True, False
+    or None (unknown); cap_map maps a capability to its list of plain JSON values, empty but for those that we use.
+    No tuple or dict in it is ever changed in place: nodes share them.
     """
 
-    def __init__(self):
-        self.id = 0
-        self.stable_id = ""
-        self.name = ""
-        self.user = 0
-        self.key = ZERO_KEY
-        self.key_expiry_s = 0
-        self.disco_key = ZERO_KEY
-        self.addresses = []
-        self.allowed_ips = []
-        self.endpoints = []
-        self.home_derp = 0
-        self.hostname = ""
-        self.os = ""
-        self.cap = 0
-        self.tags = []
-        self.primary_routes = []
-        self.online = None
-        self.last_seen_s = 0
-        self.machine_authorized = False
-        self.cap_map = {}
-        self.expired = False
-        self.is_jailed = False
-        self.is_wireguard_only = False
+    # What stands here takes no memory in a node that says nothing else: a thousand peers have to fit a small board.
+    id = 0
+    stable_id = ""
+    name = ""
+    user = 0
+    key = ZERO_KEY
+    key_expiry_s = 0
+    disco_key = ZERO_KEY
+    addresses = ()
+    allowed_ips = ()
+    endpoints = ()
+    home_derp = 0
+    hostname = ""
+    os = ""
+    cap = 0
+    tags = ()
+    primary_routes = ()
+    online = None
+    last_seen_s = 0
+    machine_authorized = False
+    cap_map: dict = {}
+    expired = False
+    is_jailed = False
+    is_wireguard_only = False
 
     def copy(self) -> "Node":
-        """Return a twin that a patch may change; lists are replaced by patches, never changed in place."""
+        """Return a twin that a patch may change."""
         twin = Node()
-        for name in self.__dict__:
-            setattr(twin, name, getattr(self, name))
+        own = self.__dict__
+        for name in own:
+            setattr(twin, name, own[name])
         return twin
+
+    def says_the_same(self, other: "Node") -> bool:
+        """Tell whether nothing differs."""
+        return self.__dict__ == other.__dict__
+
+    def take_alike(self, other: "Node") -> None:
+        """Use another's values where they equal ours, so that they are in memory once."""
+        for name in _LARGE:
+            value = getattr(other, name)
+            if value and getattr(self, name) == value:
+                setattr(self, name, value)
 
     def is_expired(self, now_s: int) -> bool:
         """Tell whether the node's key has run out; now_s is 0 while the clock is not to be trusted."""
@@ -84,7 +100,9 @@ class Node:
         return self.name.split(".")[0] or self.hostname or keys.short(self.key)
 
     def as_json(self) -> dict:
-        """Return the node in the form that a map response has."""
+        """Return the node in the form that a map response has, but for what is true at the moment only: whether it is
+        online, and when it was.
+        """
         fields = {
             "ID": self.id,
             "StableID": self.stable_id,
@@ -101,10 +119,6 @@ class Node:
         }
         if self.key_expiry_s:
             fields["KeyExpiry"] = times.text_from_seconds(self.key_expiry_s)
-        if self.last_seen_s:
-            fields["LastSeen"] = times.text_from_seconds(self.last_seen_s)
-        if self.online is not None:
-            fields["Online"] = self.online
         if self.endpoints:
             fields["Endpoints"] = [address.endpoint_text(endpoint) for endpoint in self.endpoints]
         if self.primary_routes:
@@ -123,6 +137,19 @@ class Node:
         return fields
 
 
+_LARGE = (
+    "key",
+    "disco_key",
+    "name",
+    "stable_id",
+    "hostname",
+    "addresses",
+    "allowed_ips",
+    "endpoints",
+    "primary_routes",
+)
+
+
 def _read_node_key(value) -> bytes:
     key = keys.key_from_text(keys.NODE, read_text(value))
     if key == ZERO_KEY:
@@ -138,7 +165,15 @@ def _read_prefix(value) -> tuple:
     return address.prefix_from_text(read_text(value))
 
 
-def _read_endpoints(value) -> list:
+def _read_prefixes(value) -> tuple:
+    return tuple(_read_list_of_prefixes(value))
+
+
+def _read_tags(value) -> tuple:
+    return tuple(_read_list_of_tags(value))
+
+
+def _read_endpoints(value) -> tuple:
     """Return the first MAX_ENDPOINTS that could be a host's place, each once; the others are skipped."""
     if not isinstance(value, list):
         raise Fault("a list is due here")
@@ -152,7 +187,7 @@ def _read_endpoints(value) -> list:
             endpoints.append(endpoint)
             if len(endpoints) == MAX_ENDPOINTS:
                 break
-    return endpoints
+    return tuple(endpoints)
 
 
 def _read_home_derp(value) -> int:
@@ -169,13 +204,14 @@ def _read_peers_words(value) -> str:
 
 
 def _read_cap_map(value) -> dict:
+    """Return the capabilities; of values only those that we use are kept, and only those are looked at."""
     capabilities = {}
     read_object(value)
     if len(value) > MAX_CAPABILITIES:
         raise Fault("%d capabilities" % len(value))
     for name in value:
-        values = value[name]
-        capabilities[read_text(name)] = [] if values is None else at(name, _read_values, values)
+        values = value[name] if name in _USED_CAPABILITIES else None
+        capabilities[read_text(name)] = () if values is None else at(name, _read_values, values)
     return capabilities
 
 
@@ -185,12 +221,13 @@ def _read_values(value) -> list:
     return read_plain(value)
 
 
-_read_prefixes = list_of(_read_prefix, MAX_PREFIXES)
-_read_tags = list_of(read_text, MAX_TAGS)
+_read_list_of_prefixes = list_of(_read_prefix, MAX_PREFIXES)
+_read_list_of_tags = list_of(read_text, MAX_TAGS)
+_HOSTINFO_NAMES = Names("Hostname", "OS", "OSVersion", "Services", "RoutableIPs", "NetInfo", "IPNVersion")
 
 
 def _read_hostinfo(value) -> tuple:
-    info = read_object(value)
+    info = _HOSTINFO_NAMES.respelled(read_object(value))
     hostname, system = info.get("Hostname"), info.get("OS")
     return (
         "" if hostname is None else at("Hostname", _read_peers_words, hostname),
@@ -244,9 +281,16 @@ _PATCH_FIELDS = (
 )
 
 
+_NODE_NAMES = Names(
+    "AllowedIPs", "DERP", "Hostinfo", "Machine", "Sharer", "Created", "Capabilities", "KeySignature",
+    "ComputedName", "ComputedNameWithHost", *[entry[0] for entry in _NODE_FIELDS]
+)  # fmt: skip
+_PATCH_NAMES = Names("NodeID", "KeySignature", "Capabilities", *[entry[0] for entry in _PATCH_FIELDS])
+
+
 def read_node(value) -> Node:
     """Return the node of a whole description. Raises Fault."""
-    fields = read_object(value)
+    fields = _NODE_NAMES.respelled(read_object(value))
     node = Node()
     read_into(node, fields, _NODE_FIELDS)
     if not node.id:
@@ -255,12 +299,24 @@ def read_node(value) -> Node:
         raise Fault("a node without Key")
     allowed = fields.get("AllowedIPs")
     # null means the same as Addresses (capability version 112 and later)
-    node.allowed_ips = list(node.addresses) if allowed is None else at("AllowedIPs", _read_prefixes, allowed)
+    if allowed is None or allowed == fields.get("Addresses"):
+        node.allowed_ips = node.addresses
+    else:
+        node.allowed_ips = at("AllowedIPs", _read_prefixes, allowed)
     if not node.home_derp and fields.get("DERP") is not None:
         node.home_derp = at("DERP", _read_legacy_derp, fields["DERP"])
     if fields.get("Hostinfo") is not None:
         node.hostname, node.os = at("Hostinfo", _read_hostinfo, fields["Hostinfo"])
     return node
+
+
+def patch_fields(value) -> dict:
+    """Return of a PeerChange what we know of it."""
+    fields = _PATCH_NAMES.respelled(read_object(value))
+    return {name: fields[name] for name in _PATCHED if fields.get(name) is not None}
+
+
+_PATCHED = ["NodeID"] + [entry[0] for entry in _PATCH_FIELDS]
 
 
 def patch_node(node: Node, fields: dict) -> None:
@@ -269,3 +325,42 @@ def patch_node(node: Node, fields: dict) -> None:
     read_into(node, fields, _PATCH_FIELDS)
     if not node.home_derp:
         node.home_derp = home  # DERPRegion counts only when not zero
+
+
+class PeerReader:
+    """Reads peers so that what is alike is kept once: among them, and with the same peers as they were before."""
+
+    def __init__(self, before: dict):
+        """before: the peers known so far, by id."""
+        self._before = before
+        self._alike: dict = {}
+        self._parts = 0
+
+    def read(self, value) -> Node:
+        """Return the peer of a whole description, the one known before if it says the same. Raises Fault."""
+        peer = read_node(value)
+        self._parts += len(peer.addresses) + len(peer.endpoints) + len(peer.tags) + len(peer.cap_map)
+        if peer.allowed_ips is not peer.addresses:
+            self._parts += len(peer.allowed_ips) + len(peer.primary_routes)
+        if self._parts > MAX_PARTS:
+            raise Fault("more than %d addresses, routes, endpoints, tags and capabilities of peers" % MAX_PARTS)
+        before = self._before.get(peer.id)
+        if before is not None and before.says_the_same(peer):
+            return before
+        self._share(peer)
+        if before is not None:
+            peer.take_alike(before)
+        return peer
+
+    def _share(self, peer: Node) -> None:
+        alike = self._alike
+        if peer.os:
+            peer.os = alike.setdefault(peer.os, peer.os)
+        if peer.tags:
+            peer.tags = alike.setdefault(peer.tags, peer.tags)
+        if peer.cap_map:
+            # Of a peer we look at the names alone.
+            names = tuple(sorted(peer.cap_map))
+            if names not in alike:
+                alike[names] = {name: () for name in names}
+            peer.cap_map = alike[names]

@@ -31,17 +31,31 @@ def remove_file(path: str) -> None:
         pass
 
 
-def write_and_sync(path: str, data: bytes, mode: int) -> None:
-    # O_EXCL and O_NOFOLLOW are not needed: the directory is ours alone (0700).
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    try:
-        os.fchmod(descriptor, mode)
+class NewFile:
+    """A file that is made anew and written from its beginning."""
+
+    def __init__(self, path: str, mode: int):
+        # O_EXCL and O_NOFOLLOW are not needed: the directory is ours alone (0700).
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        try:
+            os.fchmod(self._descriptor, mode)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            rest = rest[os.write(self._descriptor, rest) :]
+
+    def sync(self) -> None:
+        """Return once all of it is on the disk."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def rename_and_sync(old: str, new: str) -> None:

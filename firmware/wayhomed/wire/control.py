@@ -159,3 +159,40 @@ class MapFrameDecoder:
             payloads.append(bytes(buffer[_MAP_FRAME_HEADER_BYTES:end]))
             buffer[:end] = b""
         return payloads
+
+
+class MapFrameCutter:
+    """The same for a reader that takes a message as its bytes come: none is held here."""
+
+    def __init__(self, limit: int = MAX_MAP_FRAME_BYTES):
+        """limit is the most bytes one message may have."""
+        self._limit = limit
+        self._header = b""
+        self._left = 0  # bytes of the present message that have not come
+
+    def feed(self, data: bytes) -> list:
+        """Add bytes as they came; return [(bytes of a message, whether they are its last)], oldest first.
+
+        Raises BadWire for a message without bytes or with too many.
+        """
+        pieces = []
+        at, end = 0, len(data)
+        while at < end:
+            if not self._left:
+                missing = _MAP_FRAME_HEADER_BYTES - len(self._header)
+                self._header += data[at : at + missing]
+                at += missing
+                if len(self._header) < _MAP_FRAME_HEADER_BYTES:
+                    break
+                self._left = struct.unpack(MAP_FRAME_HEADER, self._header)[0]
+                self._header = b""
+                if not self._left:
+                    raise BadWire("an empty map frame")
+                if self._left > self._limit:
+                    raise BadWire("a map frame of " + str(self._left) + " bytes; the limit is " + str(self._limit))
+                continue
+            piece = data[at : at + self._left]
+            at += len(piece)
+            self._left -= len(piece)
+            pieces.append((piece, not self._left))
+        return pieces
