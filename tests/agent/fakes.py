@@ -14,6 +14,7 @@ import h2.connection
 import h2.events
 
 from wayhomed.agent import log as logging
+from wayhomed.agent.configuration import Configuration
 from wayhomed.agent.daemon import Board, Settings
 from wayhomed.agent.state import State
 from wayhomed.core import dataplane
@@ -388,7 +389,8 @@ class FakeDataPlane:
         self.plans, self.injected = [], []
         self.standing = False
         self.stops = self.clean_ups = 0
-        self.outlives = False
+        self.outlives = self.adopted = False
+        self.direct: dict = {}
         self.shown = {}
         self.outgoing = asyncio.Queue()
         self.end = asyncio.Event()
@@ -436,6 +438,9 @@ class FakeDataPlane:
     async def uplink_changed(self) -> None:
         self.uplink_changes += 1
 
+    def direct_peers(self) -> dict:
+        return dict(self.direct)
+
     async def leave(self) -> bool:
         if not self.outlives:
             await self.stop()
@@ -472,7 +477,7 @@ class FakeDataPlane:
 
 
 class World:
-    """A board in the midst of its fakes. log: the texts it logged."""
+    """A board in the midst of its fakes. log: the texts it logged; file: its configuration file, once configure()d."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -485,12 +490,21 @@ class World:
         self.settings.plain_relays = True
         self.board = None
         self._task = None
+        self.file = directory / "wayhomed.conf"
+        self.configured = ""
+
+    def configure(self, *lines: str) -> None:
+        """Write the configuration file; a board that starts then reads it, one that runs is to be asked to."""
+        self.file.write_text("".join(line + "\n" for line in lines))
+        self.configured = "yes"
 
     async def start_board(self) -> None:
         log = logging.Log(lambda _severity, text: self.log.append(text), lambda: 1_795_400_071, logging.DEBUG)
         self.state = State(str(self.directory / "state"))
         self.state.open()
-        self.board = Board(self.settings, self.state, log, lambda: self.data_plane)
+        configuration = Configuration(self.configured and str(self.file), str(self.directory / "state" / "last.conf"))
+        configuration.read()
+        self.board = Board(self.settings, self.state, log, lambda: self.data_plane, configuration)
         self._task = asyncio.create_task(self.board.run())
 
     async def stop_board(self) -> None:

@@ -428,6 +428,10 @@ class Board:
         self.progress.due(_DATA_PLANE, monotonic_ms())
         try:
             await data_plane.start(self._node_private_in_use)
+            if data_plane.adopted:
+                self.log.info("a tunnel of ours stands already: it goes on as it is")
+            if self.paths.tunnel_stands(data_plane):
+                self.session.settings_changed()
             await self._use(data_plane)
         finally:
             self.standing = False
@@ -472,7 +476,7 @@ class Board:
     def _renew_disco(self) -> None:
         # WireGuard's sessions have ended with the tunnel. Stock clients begin theirs anew at once when they see another
         # disco key; otherwise they send into the old one for 15 seconds more (measured with 1.90.9).
-        self.paths.reset()
+        self.paths.tunnel_is_gone()
         self.session.settings_changed()
 
     async def _apply_loop(self, data_plane) -> None:

@@ -21,6 +21,8 @@ from wayhomed.wire import disco, keys, stun
 from wayhomed.wire.address import endpoint_text
 from wayhomed.wire.errors import BadWire
 
+from .state import StateError
+
 # Chosen by us
 POLL_MS = const(3_000)  # of WireGuard's counters while somebody may be direct (wireguard.md 3.1)
 _PING_AGAIN_MS = const(1_000)
@@ -70,11 +72,17 @@ class PathKeeper:
         self._sets_due = asyncio.Event()
         self._has_timer = False
         self._trouble = ""
-        self.reset()
+        self._adopted: dict = {}  # node key -> endpoint that WireGuard sends to since before we began
+        self._begin(board.state.load_disco())
 
     def reset(self) -> None:
         """Begin anew, with a new disco key: WireGuard's sessions and endpoints are gone."""
-        self._core = Paths(keys.new_private(random_bytes(32)), random_bytes)
+        self._begin(None)
+
+    def _begin(self, disco_private) -> None:
+        self.is_kept_key = disco_private is not None
+        self._disco_private = disco_private or keys.new_private(random_bytes(32))
+        self._core = Paths(self._disco_private, random_bytes)
         self.disco_public = self._core.disco_public
         self._wanted: dict = {}  # node key -> (endpoint or None, renew), still to be set
         self._held_version = self._core.held_version
@@ -82,6 +90,31 @@ class PathKeeper:
         self._waiting: dict = {}  # txid -> _Ping
         if self._told is not None:
             self._core.own_endpoints([endpoint for endpoint, _kind in self._told], monotonic_ms())
+
+    def tunnel_stands(self, data_plane) -> bool:
+        """Note that a data plane was started; return whether our disco key changed for it.
+
+        Peers take their sessions for lost when it changes. So it stays with a tunnel that was adopted, and is kept on
+        disk while one stands that may be.
+        """
+        changed = self.is_kept_key and not data_plane.adopted
+        if changed:
+            self.reset()
+        self._adopted = data_plane.direct_peers() if data_plane.adopted else {}
+        if not data_plane.outlives:
+            self._board.state.forget_disco()
+        elif not self.is_kept_key:
+            try:
+                self._board.state.save_disco(self._disco_private)
+                self.is_kept_key = True
+            except StateError as error:
+                self._board.log.warning(str(error))
+        return changed
+
+    def tunnel_is_gone(self) -> None:
+        """Note that the data plane was stopped, and all sessions with it."""
+        self._board.state.forget_disco()
+        self.reset()
 
     # --- Questions ---
 
@@ -124,6 +157,9 @@ class PathKeeper:
             mesh.update([prefix[0] for prefix in netmap.node.addresses])
         own_key = keys.public_of(self._board.state.node_private)
         self._core.peers_changed(own_key, peers, Own(facts.own, facts.connected, mesh), now_ms)
+        adopted, self._adopted = self._adopted, {}
+        for key in adopted:
+            self._core.adopted(key, adopted[key], now_ms)
         if self._own_endpoints is not None and self._own_endpoints.interfaces_changed(
             self._data_plane.own_addresses() if self._data_plane is not None else facts.own, mesh
         ):

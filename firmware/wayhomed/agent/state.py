@@ -3,6 +3,7 @@
 state.json    machine key, node key, the node key that is being registered, the coordinator's key, settings
 netmap.json   the last netmap, so that a restart with no coordinator in reach comes up working; may be lost
 time.json     the last trusted time
+tunnel.json   while a tunnel stands that outlives its daemon: the disco key that goes with its sessions
 lock          held while a daemon uses the directory
 """
 
@@ -18,6 +19,7 @@ from wayhomed.wire.errors import BadWire
 VERSION = 1
 _STATE_BYTES = 1_048_576
 _TIME_BYTES = 4_096
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _REASONS = {
     1: "not permitted",
     2: "no such directory",
@@ -182,6 +184,26 @@ class State:
         except OSError as error:
             raise StateError("the old netmap can't be removed: " + reason(error))
 
+    def save_disco(self, private: bytes) -> None:
+        """Keep the disco key for a successor, for as long as the machine runs. Raises StateError."""
+        self._write("/tunnel.json", {"Boot": _boot(), "DiscoKey": keys.key_text(keys.PRIVATE, private)})
+
+    def load_disco(self):
+        """Return the disco key that a predecessor kept since this machine was switched on, None if there is none."""
+        try:
+            data = runtime.read_file(self._directory + "/tunnel.json", _STATE_BYTES)
+            fields = json.loads(str(data or b"{}", "utf-8"))
+            return _private(fields, "DiscoKey") if fields.get("Boot") == _boot() else None
+        except (OSError, ValueError, RuntimeError, AttributeError, TypeError, BadWire):
+            return None  # peers will begin their sessions anew, no more
+
+    def forget_disco(self) -> None:
+        """Remove it: its sessions have ended. What can't be removed now will be overwritten, or never believed."""
+        try:
+            runtime.remove_file(self._directory + "/tunnel.json")
+        except OSError:
+            pass
+
     def _write(self, name: str, fields: dict) -> None:
         try:
             runtime.write_file(self._directory + name, json.dumps(fields).encode(), 0o600)
@@ -219,6 +241,11 @@ def _not_written(path: str, error: OSError) -> StateError:
     return StateError(
         "%s can't be written: %s; make room or mend the disk, nothing was lost so far" % (path, reason(error))
     )
+
+
+def _boot() -> str:
+    """Return what tells this run of the machine from all others."""
+    return str(runtime.read_file(_BOOT_ID, 64) or b"", "utf-8").strip()
 
 
 def _private(fields: dict, name: str) -> bytes:
