@@ -106,3 +106,46 @@ def test_a_mailbox_wakes_its_reader():
         return got
 
     assert run(main()) == ["news"]
+
+
+def test_a_group_that_is_cancelled_while_it_ends_lets_its_members_finish_and_is_cancelled_still():
+    told = []
+
+    async def orderly():
+        try:
+            await sleep_ms(10_000)
+        finally:
+            told.append("puts things in order")
+            await sleep_ms(20)
+            told.append("has put things in order")
+
+    async def outer():
+        await run_all(orderly(), sleep_ms(1))
+        told.append("goes on")
+        await sleep_ms(10_000)
+
+    async def main():
+        task = asyncio.create_task(outer())
+        while not told:
+            await sleep_ms(1)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            told.append("cancelled")
+
+    run(main())
+    assert told == ["puts things in order", "has put things in order", "cancelled"]
+
+
+def test_a_group_that_is_cancelled_before_its_members_begin_ends_at_once():
+    async def main():
+        task = asyncio.create_task(run_all(sleep_ms(10_000), sleep_ms(10_000)))
+        await sleep_ms(0)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            return "cancelled"
+
+    assert run(main()) == "cancelled"

@@ -49,15 +49,21 @@ async def run_all(*coroutines) -> None:
     The board's task group: leaving it ends every task that was started in it, also when it is cancelled from outside.
     """
     ended = asyncio.Event()
+    left = asyncio.Event()
+    running = []
     outcome = []
 
     async def watch(coroutine):
+        running.append(coroutine)
         try:
             await coroutine
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             outcome.append(error)
+        finally:
+            running.remove(coroutine)
+            left.set()
         ended.set()
 
     tasks = [asyncio.create_task(watch(coroutine)) for coroutine in coroutines]
@@ -66,11 +72,17 @@ async def run_all(*coroutines) -> None:
     finally:
         for task in tasks:
             task.cancel()
-        for task in tasks:
+        # Not `await task`: a cancellation that comes while we wait would go on to the task and cut short what it still
+        # has to put in order, and nobody could tell it from the task's own end.
+        is_cancelled = False
+        while running:
+            left.clear()
             try:
-                await task
+                await left.wait()
             except asyncio.CancelledError:
-                pass
+                is_cancelled = True
+        if is_cancelled:
+            raise asyncio.CancelledError
     if outcome:
         raise outcome[0]
 
