@@ -3,6 +3,10 @@
 import struct
 from asyncio import core  # type: ignore[attr-defined]  # the stubs leave this module out
 
+from .ffi import errno_after_call, libc
+
+_read = libc().func("i", "read", "ipi")
+
 _AF_UNIX = 1
 _AF_INET = 2
 _AF_INET6 = 10
@@ -24,7 +28,11 @@ def inet_endpoint(address) -> tuple:
 
 def receive_into(source, buffer: bytearray) -> int:
     """Read what a blocking socket has into the buffer; return how many bytes that was."""
-    return source.readinto(buffer)
+    # The socket's own readinto() does not return before the whole buffer is full.
+    size = _read(source.fileno(), buffer, len(buffer))
+    if size < 0:
+        raise OSError(errno_after_call(), "read")
+    return size
 
 
 def unix_address(path: str):
