@@ -46,7 +46,7 @@ def test_a_real_client_opens_the_nas_by_name_through_nats_and_board(played):
     visits = [visit for visit in story.lab.host("nas").web_log() if visit["method"] == "GET"]
     assert {visit["client"] for visit in visits} == {"192.168.1.2"}
     assert 0 < figures.joined_s <= figures.first_reply_s
-    assert "tsnet" in figures.client and "CPython" in figures.router_runtime
+    assert "tsnet" in figures.client and "Python" in figures.router_runtime
     assert "http://nas/ and it answers 200" in text_of(told)
 
 

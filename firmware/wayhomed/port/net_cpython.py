@@ -8,7 +8,8 @@ import ssl
 import struct
 
 from .crypto import same_bytes, sha256
-from .tasks import within
+from .host_name import check_host_name
+from .tasks import sleep_ms, within
 from .tls_error import TlsRefused, no_tls
 
 __all__ = ["TlsRefused"]
@@ -20,6 +21,7 @@ _SO_PEERCRED = 17
 # first probe also opens the way back through a router that has forgotten us: who only listens gets nothing till then.
 _KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3), (18, 20_000))
 _LISTEN_BACKLOG = 8
+_LOCAL_TRIES = 100
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL; the ssl module has no name for it
 
 
@@ -125,6 +127,7 @@ async def resolve(host: str, timeout_ms: int) -> list:
             return [socket.inet_pton(family, host)]
         except OSError:
             pass
+    check_host_name(host)
     loop = asyncio.get_running_loop()
     lookup = loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     try:
@@ -310,7 +313,16 @@ async def connect_local(path: str) -> Stream:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     made.setblocking(False)
     try:
-        await asyncio.get_running_loop().sock_connect(made, path)
+        for tries_left in range(_LOCAL_TRIES, 0, -1):
+            try:
+                # Not the loop's sock_connect(): it takes EAGAIN for "under way".
+                made.connect(path)
+                break
+            except BlockingIOError:
+                # As many wait there as it allows; the kernel tells nobody when that is over.
+                if tries_left == 1:
+                    raise
+            await sleep_ms(20)
     except BaseException:
         made.close()
         raise

@@ -9,6 +9,7 @@ import socket
 import struct
 
 from .ffi import errno_after_call, libc
+from .host_name import check_host_name
 from .packets import inet_address, inet_endpoint, unix_address, wait_readable, wait_writable
 from .tasks import sleep_ms, within
 from .tls_error import TlsRefused
@@ -102,9 +103,7 @@ async def resolve(host: str, timeout_ms: int) -> list:
             return [socket.inet_pton(family, host)]
         except OSError:
             pass
-    labels = (host[:-1] if host.endswith(".") else host).split(".")
-    if "\0" in host or [label for label in labels if not 0 < len(label.encode()) < 64]:
-        raise OSError(22, "not a host name: " + host[:80])
+    check_host_name(host)
     # The C library's lookup blocks, and this Python's threads share no lock: a child of ours asks, and can be ended.
     ends = bytearray(8)
     if _pipe2(ends, _O_CLOEXEC) < 0:
