@@ -7,10 +7,9 @@ from wayhomed.core import ranges
 from wayhomed.core.ceiling import Ceiling
 from wayhomed.core.dataplane import Preferences, plan
 from wayhomed.core.filter import ICMP, ICMPV6, Opening, Rule
-from wayhomed.core.netmap import Netmap
 from wayhomed.wire.address import contains, prefix_text
 
-from core.test_dataplane import home, key_text  # isort: skip
+from core.test_dataplane import home, netmap, peer  # isort: skip
 
 HERE = [bytes((100, 64, 0, 1)), bytes((192, 168, 1, 2))]
 ELSEWHERE = [bytes((192, 168, 1, 9)), bytes((192, 168, 1, 3))]
@@ -80,21 +79,13 @@ SOME = st.lists(NETWORKS | PRIVATE, max_size=6)
 
 @given(SOME, SOME, SOME, SOME, st.booleans())
 def test_whatever_is_pushed_nothing_passes_the_ceiling(advertised, lans, pushed, allowed, accept):
-    given_map = Netmap()
     rules = [{"SrcIPs": ["*"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]}]
-    peer = {
-        "ID": 2,
-        "Key": key_text(2),
-        "Addresses": ["100.64.0.2/32"],
-        "AllowedIPs": ["100.64.0.2/32"] + [prefix_text(one) for one in pushed],
-    }
-    node = {"ID": 1, "Key": key_text(1), "Addresses": ["100.64.0.1/32"]}
-    given_map.apply({"Node": node, "Peers": [peer], "PacketFilter": rules})
+    given_map = netmap([peer(2, "100.64.0.2/32", *[prefix_text(one) for one in pushed])], rules)
     limit = Ceiling(lans=lans, peers_routes=allowed)
     made = plan(given_map, Preferences(advertised, accept, ceiling=limit), home())
     for rule in made.firewall.rules:
         for low, high in rule.destinations().items():
-            if low != bytes((100, 64, 0, 1)):
+            if not made.firewall.own.contains(low):
                 for ip in (low, high):
                     assert any(contains(one, ip) for one in lans) and any(contains(one, ip) for one in advertised)
     for ip, length in made.routes:

@@ -25,6 +25,7 @@ ANY = ""
 MAX_DEPTH = const(64)  # below it both Pythons' own parsers recurse
 MAX_VALUE_BYTES = const(524_288)  # of one value that is held whole
 _MAX_NAME_BYTES = const(1024)
+_MAX_DIGITS = const(1024)
 
 _PASS_OVER = const(0)
 # What is due next
@@ -254,8 +255,26 @@ def _folded(plan: dict, name: str):
     return None
 
 
+def _has_endless_number(text: bytes) -> bool:
+    """Tell whether there are digits in a row without end: reading those takes time by the square of their number.
+
+    Half a million of them would keep MicroPython busy for a quarter of a minute. One byte in so many is looked at.
+    """
+    for at in range(_MAX_DIGITS, len(text), _MAX_DIGITS):
+        first = last = at
+        while first and 0x30 <= text[first - 1] <= 0x39 and last - first <= _MAX_DIGITS:
+            first -= 1
+        while last < len(text) and 0x30 <= text[last] <= 0x39 and last - first <= _MAX_DIGITS:
+            last += 1
+        if last - first > _MAX_DIGITS:
+            return True
+    return False
+
+
 def _decoded(text: bytes):
     """Return the value that a whole JSON text stands for. Raises BadWire."""
+    if _has_endless_number(text):
+        raise BadWire("a number of more than %d digits" % _MAX_DIGITS)
     try:
         # CPython guesses UTF-16 and -32 from bytes; the protocol knows UTF-8 alone.
         return json.loads(str(text, "utf-8"))
