@@ -86,15 +86,16 @@ class FakeCoordinator:
         self.truncate_at = None  # close each connection after sending this many bytes
         self.garbage = b""  # sent instead of every answer
         self.port = 0
+        self.context = None  # of TLS
         self._server = None
         self._links = []
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"https://localhost:{self.port}" if self.context else f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.context)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -527,9 +528,10 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory):
-    """Give a World with coordinator, relay and board running, and end it all."""
+async def world(directory, **settings):
+    """Give a World with coordinator, relay and board running, and end it all. settings: of the daemon."""
     made = World(directory)
+    made.settings.__dict__.update(settings)
     await made.relay.start()
     made.coordinator.relay_port = made.relay.port
     await made.coordinator.start()

@@ -53,9 +53,7 @@ def test_only_the_owner_may_read_it():
 
 def test_everything_comes_back():
     one = opened("all")
-    one.said = prefs.changed(
-        one.said, {"LoginServer": "https://mesh.example.net", "AdvertiseRoutes": ["10.1.0.0/16"]}
-    )
+    one.said = prefs.changed(one.said, {"LoginServer": "https://mesh.example.net", "AdvertiseRoutes": ["10.1.0.0/16"]})
     one.registered = True
     one.server_key = b"s" * 32
     one.next_node_private = keys.new_private(b"n" * 32)

@@ -27,7 +27,7 @@ from .clock import Settings as ClockSettings
 from .clock import TimeKeeper
 from .configuration import Configuration
 from .control_session import ControlSession, Phase
-from .missing import disk_problem, tell_changes
+from .missing import tell_changes
 from .netmap_saver import NetmapSaver
 from .paths import PathKeeper
 from .pings import Pings
@@ -336,7 +336,7 @@ class Board:
         flags = []
         if self._warned is not None:
             flags.append("warn-key-expires-within-%d-days" % self._warned if self._warned else "warn-key-expired")
-        if disk_problem(self):
+        if self.saver.error:
             flags.append("warn-disk-not-writable")
         return flags
 

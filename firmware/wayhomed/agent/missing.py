@@ -33,14 +33,9 @@ def missing(board) -> list:
         found.append("the tunnel" + _why(board.data_error))
     if not board.clock.trusted:
         found.append("the time" + _why(board.clock.status()["by"]))
-    if disk_problem(board):
-        found.append("a disk that can be written" + _why(disk_problem(board)))
+    if board.saver.error:
+        found.append("a disk that can be written" + _why(board.saver.error))
     return found
-
-
-def disk_problem(board) -> str:
-    """Return why the last netmap could not be written down, "" if it could."""
-    return board.saver.error if hasattr(board, "saver") else board.save_error
 
 
 def _of_the_coordinator(session) -> str:

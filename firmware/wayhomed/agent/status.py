@@ -68,7 +68,6 @@ def summary(board) -> dict:
         "problems": [problem for problem in problems if problem] + board.netmap.warnings(),
         "waiting_for": waiting_for(board),
         "clock": clock,
-        "problems": [problem for problem in problems if problem] + board.netmap.health,
     }
 
 
