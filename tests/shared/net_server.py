@@ -7,10 +7,10 @@ Ends by itself after two minutes, if nobody does it before.
 
 import asyncio
 import os
-import signal
 import socket
 import ssl
 import sys
+import threading
 
 CERTIFICATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "certificates")
 FLOOD_BYTES = 3_000_000
@@ -80,7 +80,6 @@ SERVERS = {
     "go": (let_go, None),
     "tls-flood": (flood, context("good")),
     "tls-slow": (read_slowly, context("good")),
-    "new-tls-alone": (echo, context("good", ssl.TLSVersion.TLSv1_3)),
 }
 for each in ("good", "expired", "future", "for-clients", "forged", "with-relay-key"):
     SERVERS[each] = (echo, context(each))
@@ -98,12 +97,28 @@ def serving(handle):
     return serve
 
 
+def serve_new_tls_alone(listener):
+    """Echo a connection at a time; unlike asyncio's TLS this tells why it refuses one."""
+    new_alone = context("good", ssl.TLSVersion.TLSv1_3)
+    while True:
+        accepted, _who = listener.accept()
+        try:
+            with new_alone.wrap_socket(accepted, server_side=True) as stream:
+                while data := stream.recv(65536):
+                    stream.sendall(data)
+        except OSError:
+            pass
+        accepted.close()
+
+
 async def main(path):
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     lines = []
     for name, (handle, tls) in SERVERS.items():
         server = await asyncio.start_server(serving(handle), "127.0.0.1", 0, ssl=tls, family=socket.AF_INET)
         lines.append(f"{name} {server.sockets[0].getsockname()[1]}\n")
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=serve_new_tls_alone, args=(listener,), daemon=True).start()
+    lines.append(f"new-tls-alone {listener.getsockname()[1]}\n")
     with open(path + ".new", "w") as file:
         file.writelines(lines)
     os.rename(path + ".new", path)

@@ -10,13 +10,10 @@ import binascii
 import os
 import struct
 
-from .ffi import open_library
+from . import mbedtls_micropython as mbedtls
 from .tls_error import TlsRefused
 
 _BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem", "/etc/pki/tls/certs/ca-bundle.crt")
-# First what is in the process already; a MicroPython with an mbed TLS inside needs the library as well.
-_SONAMES = (None, "libmbedx509.so.7", "libmbedx509.so.6", "libmbedx509.so.1", "libmbedx509.so")
-_CRT_BYTES = 4096  # mbedtls_x509_crt is 600 to 900, by version and architecture; more does no harm
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 _END = b"-----END"
 _BLOCK_BYTES = 8192
@@ -30,51 +27,26 @@ _FUTURE = 0x0200
 _SERVER_AUTH = b"\x2b\x06\x01\x05\x05\x07\x03\x01"  # id-kp-serverAuth, RFC 5280 section 4.2.1.12
 
 
-class _X509:
-    """The library's functions."""
-
-    def __init__(self):
-        for name in _SONAMES:
-            try:
-                library = open_library((name,))
-                self.verify = library.func("i", "mbedtls_x509_crt_verify", "pppspPP")
-                break
-            except OSError:
-                pass
-        else:
-            raise TlsRefused("certificates can't be checked here: libmbedx509 is missing")
-        self.init = library.func("v", "mbedtls_x509_crt_init", "p")
-        self.free = library.func("v", "mbedtls_x509_crt_free", "p")
-        self.parse_der = library.func("i", "mbedtls_x509_crt_parse_der", "pPL")
-        self.check_usage = library.func("i", "mbedtls_x509_crt_check_extended_key_usage", "pPL")
-
-
-_x509 = None
-
-
 def judge(chain: list, server_name: str, certificate_name: str, dates_matter: bool, authorities: str) -> None:
     """Return if a chain (DER, the server's own first) is to be trusted; else raise TlsRefused, as tls_by_authorities.
 
     Raises OSError if the authorities can't be read.
     """
-    global _x509
-    if _x509 is None:
-        _x509 = _X509()
     name = certificate_name or server_name
-    shown, trusted = bytearray(_CRT_BYTES), bytearray(_CRT_BYTES)
-    _x509.init(shown)
-    _x509.init(trusted)
+    shown, trusted = mbedtls.structure(), mbedtls.structure()
+    mbedtls.crt_init(shown)
+    mbedtls.crt_init(trusted)
     try:
         for certificate in chain:
-            if _x509.parse_der(shown, certificate, len(certificate)) != 0:
+            if mbedtls.crt_parse_der(shown, certificate, len(certificate)) != 0:
                 raise TlsRefused("the certificate of " + server_name + " is not trusted: it can't be read")
         if not chain:
             raise TlsRefused("the certificate of " + server_name + " is not trusted: there is none")
         issuers = [names_of(certificate)[0] for certificate in chain]
         for certificate in _authorities(authorities or _bundle(), issuers):
-            _x509.parse_der(trusted, certificate, len(certificate))
+            mbedtls.crt_parse_der(trusted, certificate, len(certificate))
         faults = bytearray(4)
-        status = _x509.verify(shown, trusted, None, name, faults, None, None)
+        status = mbedtls.crt_verify(shown, trusted, None, name, faults, None, None)
         flags = struct.unpack("I", faults)[0]
         if status != 0 and flags == 0:
             flags = _NOT_TRUSTED
@@ -86,11 +58,11 @@ def judge(chain: list, server_name: str, certificate_name: str, dates_matter: bo
             flags &= ~_WRONG_NAME  # the other faults are worse
         if flags:
             raise TlsRefused("the certificate of " + server_name + " is not trusted: " + _words(flags, name))
-        if _x509.check_usage(shown, _SERVER_AUTH, len(_SERVER_AUTH)) != 0:
+        if mbedtls.crt_check_extended_key_usage(shown, _SERVER_AUTH, len(_SERVER_AUTH)) != 0:
             raise TlsRefused("the certificate of " + server_name + " is not trusted: it is not for servers")
     finally:
-        _x509.free(shown)
-        _x509.free(trusted)
+        mbedtls.crt_free(shown)
+        mbedtls.crt_free(trusted)
 
 
 def _words(flags: int, name: str) -> str:

@@ -68,7 +68,7 @@ class Stream:
 
     def __init__(self, connected):
         self.socket = connected
-        self.owner = connected  # what has to be closed, once: a TLS socket around it closes it again when collected
+        self.owner = connected  # what has to be closed: the socket, or the TLS that stands on it
         self._open = True
 
     async def read(self, limit: int = 65_536) -> bytes:
