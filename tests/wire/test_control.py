@@ -162,3 +162,25 @@ def test_a_map_frame_over_the_limit_is_refused_by_its_header():
     raises(BadWire, control.MapFrameDecoder(100).feed, b"\xff\xff\xff\xff")
     assert control.MapFrameDecoder().feed((4_194_304).to_bytes(4, "little")) == []
     raises(BadWire, control.MapFrameDecoder().feed, (4_194_305).to_bytes(4, "little"))
+
+
+def test_a_map_message_is_handed_on_as_it_comes():
+    stream = control.encode_map_frame(b"first") + control.encode_map_frame(b"second!")
+    for size in (1, 2, 3, 4, 5, 9, 100):
+        cutter = control.MapFrameCutter(100)
+        messages = [b""]
+        for at in range(0, len(stream), size):
+            for piece, is_last in cutter.feed(stream[at : at + size]):
+                messages[-1] += piece
+                if is_last:
+                    messages.append(b"")
+        assert messages == [b"first", b"second!", b""], size
+
+
+def test_a_map_message_without_bytes_or_with_too_many_is_refused_at_its_length():
+    raises(BadWire, control.MapFrameCutter(100).feed, b"\0\0\0\0x")
+    raises(BadWire, control.MapFrameCutter(100).feed, (101).to_bytes(4, "little"))
+    cutter = control.MapFrameCutter(100)
+    assert cutter.feed((100).to_bytes(4, "little")) == []
+    assert cutter.feed(bytes(60)) == [(bytes(60), False)]
+    raises(BadWire, cutter.feed, bytes(40) + b"\xff\xff\xff\xff")

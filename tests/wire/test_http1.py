@@ -63,7 +63,6 @@ def test_a_status_line_needs_no_reason():
         (b"HTTP/1.1 200", 200),
         (b"HTTP/1.0 404 Not Found", 404),
         (b"HTTP/1.1 101 ", 101),
-        (b"HTTP/1.1 100", 100),
         (b"HTTP/1.1 599", 599),
     ):
         reader = http1.HeadReader()
@@ -223,3 +222,20 @@ def test_a_chunk_line_without_end_is_refused():
 def test_an_unknown_transfer_coding_is_refused():
     refused(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n")
     refused(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n")
+
+
+def test_an_answer_that_only_says_wait_is_not_the_answer():
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+    whole = early + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+    for cut in range(len(whole)):
+        reader = http1.ResponseReader(100)
+        reader.feed(whole[:cut])
+        assert reader.feed(whole[cut:])
+        assert (reader.status, reader.body, reader.headers) == (200, b"hi", {"content-length": "2"})
+    raises(BadWire, http1.ResponseReader(100).feed, b"HTTP/1.1 100 Continue\r\n\r\n" * 9)
+
+
+def test_the_answer_to_a_head_has_no_body_whatever_it_says_of_its_length():
+    reader = http1.ResponseReader(4, False)
+    assert reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
+    assert reader.status == 200

@@ -487,6 +487,32 @@ def test_windows_are_opened_again_when_half_is_used():
     assert sent(client) == [(F_WINDOW, 0, 1, u32(32_768)), (F_WINDOW, 0, 0, u32(32_768))]
 
 
+def test_of_a_paced_answer_comes_no_more_than_was_read():
+    client = Http2Client(window_bytes=65535, paced=True)
+    client.feed(settings())
+    client.request("POST", "h", "/", [])
+    client.data_to_send()
+    client.feed(ok(1) + data(1, bytes(16_000)) * 4)
+    assert sent(client) == [(F_WINDOW, 0, 0, u32(48_000))], "the connection's window is for all of them"
+    client.consumed(1, 16_000)
+    client.consumed(1, 16_000)
+    assert sent(client) == []
+    client.consumed(1, 16_000)
+    assert sent(client) == [(F_WINDOW, 0, 1, u32(48_000))]
+    client.feed(data(1, bytes(16_000)) * 3)
+    raises(BadWire, client.feed, data(1, bytes(16_000)))
+    client.consumed(99, 5)  # of an answer that is gone
+
+
+def test_a_head_is_answered_by_headers_alone_whatever_length_they_name():
+    client = connected()
+    client.request("HEAD", "h", "/", [])
+    client.data_to_send()
+    headers = [(":status", "200"), ("content-length", "5000")]
+    events = client.feed(frame(F_HEADERS, END_HEADERS | END_STREAM, 1, hpack.encode(headers)))
+    assert [event[0] for event in events] == [HEADERS, ENDED]
+
+
 def test_a_long_answer_flows_as_long_as_windows_are_opened():
     client = asking()
     client.feed(ok(1))

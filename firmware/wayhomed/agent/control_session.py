@@ -9,7 +9,7 @@ Source: control.md sections 5, 6, 9 and 13.
 import asyncio
 import json
 
-from wayhomed.core import expiry, server_url
+from wayhomed.core import expiry, retry_after, server_url
 from wayhomed.core.backoff import Backoff
 from wayhomed.core.map_response import MAX_MESSAGE_BYTES, ResponseReader
 from wayhomed.core.pace import Pace
@@ -18,13 +18,14 @@ from wayhomed.port.tasks import Mailbox, run_all, sleep_ms, wait_for_event, with
 from wayhomed.wire import control, keys
 from wayhomed.wire.errors import BadWire
 
-from . import hostinfo
-from .control_connection import dial, fetch_server_key
+from . import c2n, hostinfo
+from .control_connection import Busy, HandshakeFailed, dial, fetch_server_key, plain_ping
 from .state import StateError
 
 # Fixed by the protocol
 WATCHDOG_MS = const(120_000)  # the poll ends after this long without a message
 _PING_MS = const(15_000)
+_ZSTD = const(0x28)  # how a zstd frame begins, and no JSON
 # Chosen by us
 _NAME = "the coordinator's session"  # as the watchdog knows it
 _REQUEST_MS = const(60_000)
@@ -32,7 +33,6 @@ _ANSWER_BYTES = const(1_048_576)
 _SHOWN_CHARACTERS = const(200)
 _STEADY_MS = const(10_000)  # a poll that lived this long was no failure
 _PINGS_WAITING = const(4)
-_TOO_MANY_REQUESTS_MS = const(10_000)
 _REFUSED_RETRY_MS = const(60_000)
 _TIME_MS = const(5_000)  # for the time servers to answer a board that knows no time, before its first join
 _CHECK_AGAIN_MS = const(60_000)
@@ -93,6 +93,7 @@ class ControlSession:
         self._accept_new_server_key = False
         self._key_undated = False  # the coordinator's key came by a certificate whose dates nobody could judge
         self._last_ping_url = ""
+        self._last_browse_url = ""
         self._pings = Mailbox(_PINGS_WAITING)
         self.server_address = b""  # where the coordinator was last reached
         self.phase = Phase.STOPPED
@@ -159,6 +160,8 @@ class ControlSession:
                 self._log.error(self.error)
                 wait_ms = _REFUSED_RETRY_MS
             except (OSError, BadWire) as error:
+                if isinstance(error, Busy):
+                    wait_ms = retry_after.wait_ms(error.retry_after, self._board.clock.now_s(), random_bytes(1)[0])
                 words = _words(error)
                 # A coordinator that is away for hours is one line in the log, not thousands.
                 if words != self.error:
@@ -194,7 +197,7 @@ class ControlSession:
         key = await self._server_key(url)
         try:
             connection = await dial(url, self._state.machine_private, key, self._mark)
-        except BadWire as error:
+        except HandshakeFailed as error:
             # Perhaps the coordinator has a new key: ask, and see whether that is to be believed.
             await self._server_key_failed(url, key, error)
             raise
@@ -220,7 +223,9 @@ class ControlSession:
         """Raise what the user should read after a handshake failed by `error`."""
         named = await fetch_server_key(url, self._mark, self._board.clock)
         if named == key:
-            raise BadWire("the coordinator does not hold the key that it names at /key (%s)" % error)
+            raise BadWire(
+                "the coordinator does not hold the key that it names at /key, or does not want us (%s)" % error
+            )
         if url.secure and not self._board.clock.trusted:
             raise BadWire("the coordinator's key is another than before; that is believed once the time is known")
         if url.secure:
@@ -361,9 +366,6 @@ class ControlSession:
             asking = connection.request("POST", "/machine/register", body, _ANSWER_BYTES)
             # A follow-up is held until a person has acted; keep-alives of TCP notice a dead coordinator meanwhile.
             status, answer = await (asking if followup else within(_REQUEST_MS, asking, "registering"))
-            if status == 429:
-                await sleep_ms(_TOO_MANY_REQUESTS_MS)
-                continue
             if status != 200:
                 raise BadWire("registering: status %d: %s" % (status, _text(answer)))
             return _json_object(answer, "the answer to registering")
@@ -405,6 +407,7 @@ class ControlSession:
     async def _poll(self, connection) -> None:
         _number, answer = await connection.open("POST", "/machine/map", self._map_body(self._hostinfo(), True))
         status = await within(_REQUEST_MS, answer.headers(), "asking for the map")
+        answer.refuse_if_busy()
         if status != 200:
             text = await within(_REQUEST_MS, answer.read(), "asking for the map")
             raise BadWire("the map: status %d: %s" % (status, _text(text or b"")))
@@ -419,6 +422,8 @@ class ControlSession:
                 raise BadWire("the coordinator ended the map stream")
             for piece, is_last in cutter.feed(data):
                 if reader is None:
+                    if piece[0] == _ZSTD:
+                        raise BadWire("the coordinator compresses its map, which this daemon did not ask for")
                     reader = ResponseReader(self._board.netmap.peers)
                 reader.feed(piece)
                 if is_last:
@@ -429,6 +434,9 @@ class ControlSession:
 
     async def _message_received(self, response) -> None:
         difference = self._board.netmap.apply(response, self._board.clock.now_s())
+        if difference.browse_url not in ("", self._last_browse_url):
+            self._last_browse_url = difference.browse_url
+            self._log.warning("the coordinator asks for a person to open " + difference.browse_url)
         for sentence in difference.left_out:
             self._log.warning("netmap: " + sentence)
         self._board.clock.coordinator_told(difference.control_time_s, not self._key_undated)
@@ -477,13 +485,21 @@ class ControlSession:
                     self._log.debug("a ping of the coordinator: " + _words(error))
 
     async def _answer_ping(self, connection, request: dict) -> None:
-        # Only over Noise: at a coordinator's word we make no request to anybody else, least of all into our own LAN.
+        # At a coordinator's word we make no request to anybody but itself, least of all into our own LAN.
+        types = request["Types"]
+        if not types and not request["URLIsNoise"]:
+            url, target = server_url.with_target(request["URL"])
+            if url.host == server_url.parse(self._state.prefs.login_server).host:
+                await within(_PING_MS, plain_ping(url, target, self._mark, self._board.clock), "answering a ping")
+                return
         path = _noise_path(request["URL"])
         if not request["URLIsNoise"] and not path.startswith("/machine/"):
             self._log.info("the coordinator asks for a ping of another server; it is left alone")
             return
-        if not request["Types"]:
+        if not types:
             asking = connection.request("HEAD", path, b"", _ANSWER_BYTES)
+        elif types == "c2n":
+            asking = connection.request("POST", path, c2n.answer(request["Payload"]), _ANSWER_BYTES)
         else:
             response = await self._board.ping_asked(request)
             asking = connection.request("POST", path, json.dumps(response).encode(), _ANSWER_BYTES)

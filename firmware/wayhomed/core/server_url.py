@@ -2,7 +2,10 @@
 
 from collections import namedtuple
 
+from wayhomed.wire import address
 from wayhomed.wire.errors import BadWire
+
+from .prefixes import is_no_host, is_private
 
 _ALLOWED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:[]%"
 
@@ -45,6 +48,51 @@ def parse(text: str) -> ServerUrl:
             raise BadWire("the login server's port is a number from 1 to 65535")
         port = int(port_text)
     return ServerUrl(secure, host, port, authority, path)
+
+
+def redirected(url: ServerUrl, location: str) -> tuple:
+    """Return (url, target) of where an answer from `url` sends us by its Location. Raises BadWire for no place to go.
+
+    From https to http it does not go: nobody would vouch for what is said there.
+    """
+    if location[:2] == "//":
+        location = ("https:" if url.secure else "http:") + location
+    if location[:1] == "/":
+        location = ("https://" if url.secure else "http://") + url.authority + location
+    found, target = with_target(location)
+    if url.secure and not found.secure:
+        raise BadWire("the coordinator at %s sends us from https to http; we do not go" % url.authority)
+    return found, target
+
+
+def with_target(text: str) -> tuple:
+    """Return (url, target) of a URL that may have a query: target is its path with that. Raises BadWire."""
+    question = text.find("?")
+    query = text[question:] if question >= 0 else ""
+    for character in query:
+        if not "!" <= character <= "~":
+            raise BadWire("a URL's query has a character that does not belong there")
+    found = parse(text if question < 0 else text[:question])
+    return found, (found.path or "/") + query
+
+
+def other_way(url: ServerUrl):
+    """Return where the coordinator may be reached if not by this URL, or None: the other of plain HTTP on port 80 and
+    HTTPS on 443. Its key is known by then, so it does not matter which carries the connection (control.md 2.1).
+    """
+    authority = "[" + url.host + "]" if ":" in url.host else url.host
+    if url.secure:
+        return ServerUrl(False, url.host, 80, authority, url.path)
+    if url.host == "localhost":
+        return None
+    try:
+        ip = address.ip_from_text(url.host)
+    except BadWire:
+        pass
+    else:
+        if is_no_host(ip) or is_private((ip, 8 * len(ip))):
+            return None
+    return ServerUrl(True, url.host, 443, authority, url.path)
 
 
 def text_of(url: ServerUrl) -> str:

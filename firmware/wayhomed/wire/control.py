@@ -55,6 +55,10 @@ def decode_handshake_header(text: str) -> bytes:
     return message1
 
 
+class NotUpgraded(BadWire):
+    """What answered does not change to our protocol: no coordinator, one just starting, or a proxy before it."""
+
+
 class UpgradeResponseReader:
     """Read the server's answer to the upgrade request; behind it the server's Noise frames begin."""
 
@@ -64,15 +68,16 @@ class UpgradeResponseReader:
     def feed(self, data: bytes) -> "bytes | None":
         """Add bytes as they came; return those behind the answer's head, or None while the head is not whole.
 
-        Not to be called again once it returned bytes. Raises BadWire for any answer but a change to our protocol.
+        Not to be called again once it returned bytes. Raises NotUpgraded for any answer but a change to our
+        protocol, BadWire for none.
         """
         head = self._head
         if not head.feed(data):
             return None
         if head.status != http1.SWITCHING_PROTOCOLS:
-            raise BadWire("the server answered status " + str(head.status) + " to the upgrade, not 101")
+            raise NotUpgraded("the server answered status " + str(head.status) + " to the upgrade, not 101")
         if head.headers.get("upgrade", "").lower() != UPGRADE:
-            raise BadWire("the server changed to another protocol")
+            raise NotUpgraded("the server changed to another protocol")
         return head.rest
 
 

@@ -11,6 +11,7 @@ SWITCHING_PROTOCOLS = const(101)
 MAX_HEAD_BYTES = const(16_384)
 MAX_HEADERS = const(100)
 _MAX_CHUNK_LINE_BYTES = const(256)
+_MAX_INTERIM = const(8)
 _END_OF_HEAD = b"\r\n\r\n"
 _NO_BODY_STATUSES = (204, 304)
 
@@ -39,6 +40,7 @@ class HeadReader:
         self.rest = b""
         self._buffer = bytearray()
         self._max_bytes = max_bytes
+        self._interim = 0
 
     def feed(self, data: bytes) -> bool:
         """Add bytes as they came; tell whether the head is whole. Raises BadWire if it is none or too long."""
@@ -47,17 +49,26 @@ class HeadReader:
             return True
         buffer = self._buffer
         buffer += data
-        end = bytes(buffer).find(_END_OF_HEAD)
-        if end < 0:
-            if len(buffer) >= self._max_bytes:
+        while True:
+            end = bytes(buffer).find(_END_OF_HEAD)
+            if end < 0:
+                if len(buffer) >= self._max_bytes:
+                    raise BadWire("an HTTP head longer than " + str(self._max_bytes) + " bytes")
+                return False
+            if end + len(_END_OF_HEAD) > self._max_bytes:
                 raise BadWire("an HTTP head longer than " + str(self._max_bytes) + " bytes")
-            return False
-        if end + len(_END_OF_HEAD) > self._max_bytes:
-            raise BadWire("an HTTP head longer than " + str(self._max_bytes) + " bytes")
-        self._parse(bytes(buffer[:end]))
-        self.rest = bytes(buffer[end + len(_END_OF_HEAD) :])
-        self._buffer = bytearray()
-        return True
+            self._parse(bytes(buffer[:end]))
+            buffer[: end + len(_END_OF_HEAD)] = b""
+            if self.status >= 200 or self.status == SWITCHING_PROTOCOLS:
+                self.rest = bytes(buffer)
+                self._buffer = bytearray()
+                return True
+            # Only "wait" or "here are hints": the answer itself follows (RFC 9110 section 15.2).
+            self._interim += 1
+            if self._interim > _MAX_INTERIM:
+                raise BadWire("an HTTP answer that never comes")
+            self.status = 0
+            self.headers = {}
 
     def _parse(self, head: bytes) -> None:
         try:
@@ -81,8 +92,10 @@ class HeadReader:
 class ResponseReader:
     """Read one whole answer: `status`, `headers`, `body`; `done` once the body is whole."""
 
-    def __init__(self, max_body_bytes: int):
+    def __init__(self, max_body_bytes: int, has_body: bool = True):
+        """has_body: False for the answer to a HEAD, whose Content-Length is another answer's."""
         self.done = False
+        self._has_body = has_body
         self.body = b""
         self._head = HeadReader()
         self._max_body_bytes = max_body_bytes
@@ -133,7 +146,7 @@ class ResponseReader:
         headers = self._head.headers
         coding = headers.get("transfer-encoding")
         length = headers.get("content-length")
-        if self.status < 200 or self.status in _NO_BODY_STATUSES:
+        if not self._has_body or self.status < 200 or self.status in _NO_BODY_STATUSES:
             self._length = 0
         elif coding is not None:
             # Both at once is how answers are smuggled past a proxy: RFC 9112 section 6.3.

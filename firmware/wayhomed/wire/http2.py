@@ -5,8 +5,8 @@
     send(client.data_to_send())
     for event in client.feed(received): ...       # then send data_to_send() again: acknowledgements, windows, bodies
 
-Every fault of the server ends the connection, also those that RFC 9113 would let end one stream alone: our server is
-ours, and a connection is cheap to make again. Not here: server push, priorities, upgrade from HTTP/1.1.
+Every fault of the server ends the connection, also those that RFC 9113 would let end one stream alone: a connection is
+cheap to make again. Not here: server push, priorities, upgrade from HTTP/1.1.
 Source: RFC 9113.
 """
 
@@ -58,10 +58,13 @@ _STREAM_MASK = 0x7FFFFFFF
 _DEFAULT_FRAME_BYTES = const(16_384)
 _MAX_FRAME_BYTES = const(16_777_215)
 # Headers about a connection have no place in HTTP/2: section 8.2.2
+_NO_BODY_STATUSES = (204, 304)  # their content-length, like that of HEAD, is another answer's: RFC 9110 section 8.6
 _FORBIDDEN_HEADERS = ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade")
 
 # Chosen by us
-WINDOW_BYTES = const(1_048_576)  # what the server may send ahead; it costs no memory, what came is handed out at once
+# What the server may send ahead of its being read: a small board holds that much, and a line of 100 ms still carries
+# 2.5 MB/s.
+WINDOW_BYTES = const(262_144)
 MAX_HEADER_BLOCK_BYTES = const(16_384)
 # Empty CONTINUATION frames cost a server nothing and us a loop each ("CONTINUATION flood").
 MAX_CONTINUATIONS = const(8)
@@ -80,11 +83,14 @@ class Http2Client:
         window_bytes: int = WINDOW_BYTES,
         max_header_list_bytes: int = MAX_HEADER_LIST_BYTES,
         first_stream: int = 1,
+        paced: bool = False,
     ):
         """window_bytes, at least 65,535, bounds what the server may send ahead, on a stream and in all.
 
-        first_stream is the first request's, an odd number.
+        first_stream is the first request's, an odd number. paced: a stream's window opens again by consumed() alone, so
+        that an answer is sent no faster than it is read; otherwise at once.
         """
+        self._paced = paced
         self._window_bytes = window_bytes
         self._headers = hpack.Decoder(max_header_list_bytes)
         self._buffer = bytearray()
@@ -119,7 +125,8 @@ class Http2Client:
         pseudo = [(":method", method), (":scheme", "https"), (":authority", authority), (":path", path)]
         if body:
             headers = headers + [("content-length", str(len(body)))]
-        self._streams[number] = _Stream(body, self._initial_send_window, self._window_bytes)
+        stream = self._streams[number] = _Stream(body, self._initial_send_window, self._window_bytes)
+        stream.has_body = method != "HEAD"
         self._waiting.append((number, hpack.encode(pseudo + headers)))
         self._begin_waiting()
         return number
@@ -129,6 +136,20 @@ class Http2Client:
         if self._forget(stream):
             self._send(_RST_STREAM, 0, stream, struct.pack(">I", CANCEL))
         self._begin_waiting()
+
+    def consumed(self, number: int, length: int) -> None:
+        """Say that so many bytes of an answer are read and forgotten: the server may send as many more (see paced)."""
+        stream = self._streams.get(number)
+        if stream is not None:
+            stream.unread -= length
+            self._open_window(number, stream)
+
+    def _open_window(self, number: int, stream: "_Stream") -> None:
+        """Open a stream's window as far as it may be, once that is worth a frame."""
+        increment = self._window_bytes - stream.unread - stream.receive_window
+        if increment > 0 and 2 * increment >= self._window_bytes:
+            self._send_window_update(number, increment)
+            stream.receive_window += increment
 
     def data_to_send(self) -> bytes:
         """Return the bytes to send now, once."""
@@ -208,6 +229,8 @@ class Http2Client:
             stream.receive_window -= length
             if stream.receive_window < 0:
                 raise BadWire("more HTTP/2 data than our stream's window allows")
+            if self._paced:
+                stream.unread += len(data)
             stream.received += len(data)
             if stream.content_length is not None and stream.received > stream.content_length:
                 raise BadWire("an HTTP/2 body longer than its content-length")
@@ -215,9 +238,8 @@ class Http2Client:
                 events.append((DATA, number, data))
             if flags & _END_STREAM:
                 self._end(number, events)
-            elif stream.receive_window <= self._window_bytes // 2:
-                self._send_window_update(number, self._window_bytes - stream.receive_window)
-                stream.receive_window = self._window_bytes
+            else:
+                self._open_window(number, stream)
         if self._receive_window <= self._window_bytes // 2:
             self._send_window_update(0, self._window_bytes - self._receive_window)
             self._receive_window = self._window_bytes
@@ -272,7 +294,9 @@ class Http2Client:
                 raise BadWire("an HTTP/2 answer that ends before its final status")
             return
         stream.is_answered = True
-        stream.content_length = _content_length(headers)
+        length = _content_length(headers)
+        if stream.has_body and status not in _NO_BODY_STATUSES:
+            stream.content_length = length
         events.append((HEADERS, number, status, headers[1:]))
         if self._block_ends_stream:
             self._end(number, events)
@@ -438,8 +462,10 @@ class _Stream:
         self.receive_window = receive_window
         self.is_begun = False  # its HEADERS are sent
         self.is_answered = False  # the final status has come
+        self.has_body = True  # the answer's
         self.content_length: int | None = None
         self.received = 0
+        self.unread = 0  # of a paced connection: what was handed out and not yet consumed
 
 
 def _without_padding(payload: bytes, flags: int) -> bytes:
