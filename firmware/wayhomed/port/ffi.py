@@ -2,6 +2,7 @@
 
     library = open_library(("libnftables.so.1",))         # the first that can be opened; OSError if none can
     run = library.func("i", "nft_run_cmd_from_buffer", "ps")
+    close_library(library)                                # nothing of it may be called any more
 
 Type codes: v nothing, i int, I unsigned, Q 64-bit unsigned, L size_t, p and P pointer, s text that ends in a zero byte.
 A pointer argument may be None, an address (int), bytes or a bytearray; a pointer result is an int or None.
@@ -10,11 +11,11 @@ A pointer argument may be None, an address (int), bytes or a bytearray; a pointe
 from . import MICROPYTHON
 
 if MICROPYTHON:
-    from .ffi_micropython import address_of, errno_after_call, open_library
+    from .ffi_micropython import LIBRARIES_CLOSE, address_of, close_library, errno_after_call, open_library
 else:
-    from .ffi_cpython import address_of, errno_after_call, open_library
+    from .ffi_cpython import LIBRARIES_CLOSE, address_of, close_library, errno_after_call, open_library
 
-__all__ = ["address_of", "errno_after_call", "libc", "open_library"]
+__all__ = ["LIBRARIES_CLOSE", "address_of", "close_library", "errno_after_call", "libc", "open_library"]
 
 _libc = None
 

@@ -2,6 +2,7 @@
 
 import ctypes
 
+LIBRARIES_CLOSE = False  # ctypes has no way to
 _TYPES = {
     "v": None,
     "i": ctypes.c_int,
@@ -48,6 +49,10 @@ def open_library(names: tuple) -> _Library:
         except OSError as error:
             problem = error
     raise OSError(str(problem))
+
+
+def close_library(library) -> None:
+    """Do nothing: ctypes keeps what it has opened."""
 
 
 def address_of(buffer: bytearray) -> int:

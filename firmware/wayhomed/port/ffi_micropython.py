@@ -5,6 +5,7 @@ import os
 import ffi
 import uctypes
 
+LIBRARIES_CLOSE = True  # a library that is closed leaves memory
 errno_after_call = os.errno  # type: ignore[attr-defined]  # the stubs lack it; the unix port has it
 
 
@@ -17,6 +18,28 @@ def open_library(names: tuple):
         except OSError as error:
             problem = error
     raise OSError(str(problem))
+
+
+def close_library(library) -> None:
+    """Let a library leave memory, and what it had allocated go back to the kernel. Source: dlclose(3)."""
+    library.close()
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+_trim_of_libc = None
+
+
+def _trim():
+    """Return glibc's malloc_trim(3); None with a C library that has none and needs none."""
+    global _trim_of_libc
+    if _trim_of_libc is None:
+        try:
+            _trim_of_libc = ffi.open(None).func("i", "malloc_trim", "L")
+        except OSError:
+            return None
+    return _trim_of_libc
 
 
 def address_of(buffer: bytearray) -> int:
