@@ -114,6 +114,12 @@ class FakeCoordinator:
         for link in self._links:
             link.tell(message if isinstance(message, bytes) else json.dumps(message).encode())
 
+    async def pour(self, pieces) -> None:
+        """Send the bytes of `pieces` to every running poll, as fast as the board takes them or until it hangs up."""
+        for piece in pieces:
+            for link in list(self._links):
+                await link.pour(piece)
+
     def derp_map(self) -> dict:
         node = {
             "Name": "900a",
@@ -172,7 +178,11 @@ class FakeCoordinator:
         writer.write(responded.message)
         link = _ControlLink(self, reader, writer, responded.session)
         self._links.append(link)
-        await link.run()
+        try:
+            await link.run()
+        finally:
+            if link in self._links:
+                self._links.remove(link)
 
 
 class _Short:
@@ -196,6 +206,9 @@ class _Short:
 
     def close(self) -> None:
         self._writer.close()
+
+    def is_closing(self) -> bool:
+        return self._writer.is_closing()
 
 
 class _ControlLink:
@@ -223,6 +236,20 @@ class _ControlLink:
         for stream in self._polls:
             self._send_body(stream, control.encode_map_frame(payload), False)
         self._flush()
+
+    async def pour(self, data: bytes) -> None:
+        """Send bytes of a poll's body, waiting for the board's windows."""
+        for stream in list(self._polls):
+            at = 0
+            while at < len(data) and stream in self._polls and not self._writer.is_closing():
+                room = min(16_384, len(data) - at, self._http.local_flow_control_window(stream))
+                if room <= 0:
+                    await asyncio.sleep(0.002)
+                    continue
+                self._http.send_data(stream, data[at : at + room])
+                at += room
+                self._flush()
+                await self._writer.drain()
 
     def _send_plain(self, data: bytes) -> None:
         self._writer.write(self._session.seal(data))

@@ -8,6 +8,8 @@ from wayhomed.core import times
 from wayhomed.core.pace import Pace
 from wayhomed.port import const
 
+from .visible_text import is_hidden
+
 ERROR = const(3)  # RFC 5424 severities
 WARNING = const(4)
 INFO = const(6)
@@ -164,5 +166,5 @@ def _counted_text(text: str, again, now_s: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text fit for a terminal: one line, no control characters, bounded."""
-    return "".join([c if " " <= c != "\x7f" and not "\x80" <= c < "\xa0" else "?" for c in text[:_MAX_LINE]])
+    """Return text fit for a terminal: one line, nothing in it that steers the display, bounded."""
+    return "".join(["?" if is_hidden(letter) else letter for letter in text[:_MAX_LINE]])
