@@ -13,7 +13,7 @@ _OUTPUT_JSON = 16
 class Nftables:
     """libnftables, under MicroPython in memory only while a batch runs: else it were a fifth of what the daemon takes.
 
-    Loading it costs less than a millisecond, and a batch is run when the netmap, a path or somebody's curiosity changes.
+    Loading it costs less than a millisecond; a batch is run when the netmap, a path or somebody's curiosity changes.
     Where libraries stay in memory anyway it stays open.
     """
 
