@@ -120,8 +120,9 @@ class Board:
 
     def replace(self) -> None:
         """End, but leave what stands for the next process where the data plane can."""
-        self.replacing = True
-        self._stop.set()
+        if not self._stop.is_set():
+            self.replacing = True
+            self._stop.set()
 
     def _take_configuration(self) -> None:
         """Have the configuration file's settings hold from the start."""

@@ -124,14 +124,18 @@ async def _serve(values: dict, state: State, log, data_plane_settings, configure
     check_rights()
     manager = ServiceManager()
     device = WatchdogDevice(values["watchdog"]) if values["watchdog"] else None
-    runtime.on_signals(
-        {
-            process.SIGTERM: board.stop,
-            process.SIGINT: board.stop,
-            process.SIGHUP: lambda: _reload(board, log, manager),
-            process.SIGUSR1: board.replace,
-        }
-    )
+    actions = {
+        process.SIGTERM: board.stop,
+        process.SIGINT: board.stop,
+        process.SIGHUP: lambda: _reload(board, log, manager),
+        process.SIGUSR1: board.replace,
+    }
+    postponed: list = []  # signals that came when it was too late for us to heed them
+
+    def action(number):
+        return lambda: postponed.append(number) if board.replacing else actions[number]()
+
+    runtime.on_signals({number: action(number) for number in actions})
     services = [api.run(asyncio.create_task), manager.keep_status(board)]
     feeders = [(device.period_ms, device.feed)] if device is not None else []
     if manager.watchdog_ms():
@@ -143,6 +147,7 @@ async def _serve(values: dict, state: State, log, data_plane_settings, configure
     await board.run(*services)
     # An error does not come here: the watchdog then runs on, for whoever starts us again.
     if board.replacing:
+        process.hold_signals(postponed)
         manager.reloading()
         log.info("wayhomed makes room for a new process in its place")
         if device is not None:

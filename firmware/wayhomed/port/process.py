@@ -13,7 +13,7 @@ if MICROPYTHON:
 else:
     from .process_cpython import Child
 
-__all__ = ["SIGHUP", "SIGINT", "SIGKILL", "SIGTERM", "SIGUSR1", "Child", "end", "own_words", "replace"]
+__all__ = ["SIGHUP", "SIGINT", "SIGKILL", "SIGTERM", "SIGUSR1", "Child", "end", "hold_signals", "own_words", "replace"]
 
 SIGHUP = const(1)
 SIGINT = const(2)
@@ -42,6 +42,20 @@ def own_words() -> list:
         return [str(word, "utf-8") for word in file.read().split(b"\0")[:-1]]
 
 
+def hold_signals(again: list | tuple) -> None:
+    """Have the signals that replace() speaks of wait from now on, and with them those that came already, `again`."""
+    library = libc()
+    held = bytearray(_SIGSET_BYTES)
+    library.func("i", "sigemptyset", "p")(held)
+    add = library.func("i", "sigaddset", "pi")
+    for number in (SIGHUP, SIGINT, SIGUSR1, SIGTERM):
+        add(held, number)
+    library.func("i", "sigprocmask", "ipp")(_SIG_BLOCK, held, None)
+    own_pid = library.func("i", "getpid", "")()
+    for number in again:
+        library.func("i", "kill", "ii")(own_pid, number)
+
+
 def replace(words: list) -> None:
     """Become words[0], found on PATH: same process id, rights, environment and folder. Does not return.
 
@@ -54,12 +68,7 @@ def replace(words: list) -> None:
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
             set_flags(int(name), _F_SETFD, _FD_CLOEXEC)  # the one that lists them is gone already, which does no harm
-    held = bytearray(_SIGSET_BYTES)
-    library.func("i", "sigemptyset", "p")(held)
-    add = library.func("i", "sigaddset", "pi")
-    for number in (SIGHUP, SIGINT, SIGUSR1, SIGTERM):
-        add(held, number)
-    library.func("i", "sigprocmask", "ipp")(_SIG_BLOCK, held, None)
+    hold_signals(())
     kept = [bytearray(word.encode() + b"\0") for word in words]
     arguments = bytearray(b"".join([struct.pack("P", address_of(word)) for word in kept]) + struct.pack("P", 0))
     library.func("i", "execvp", "sp")(words[0], arguments)
