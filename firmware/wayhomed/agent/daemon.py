@@ -586,7 +586,11 @@ class Board:
         while True:
             await self._save_due.wait()
             self._save_due.clear()
+            before = self.saver.error
             await self.saver.save(self.netmap)
+            if self.saver.error != before:
+                self.session.settings_changed()
+                self._tell()
             await sleep_ms(_SAVE_EVERY_MS)
 
     # --- Questions ---
