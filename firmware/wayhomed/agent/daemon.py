@@ -337,7 +337,7 @@ class Board:
         flags = []
         if self._warned is not None:
             flags.append("warn-key-expires-within-%d-days" % self._warned if self._warned else "warn-key-expired")
-        if self.saver.error:
+        if self.saver.error or self.state.problem:
             flags.append("warn-disk-not-writable")
         return flags
 

@@ -33,8 +33,8 @@ def missing(board) -> list:
         found.append("the tunnel" + _why(board.data_error))
     if not board.clock.trusted:
         found.append("the time" + _why(board.clock.status()["by"]))
-    if board.saver.error:
-        found.append("a disk that can be written" + _why(board.saver.error))
+    if board.saver.error or board.state.problem:
+        found.append("a disk that can be written" + _why(board.saver.error or board.state.problem))
     return found
 
 

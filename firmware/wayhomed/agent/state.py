@@ -19,6 +19,7 @@ from wayhomed.wire.errors import BadWire
 VERSION = 1
 _STATE_BYTES = 1_048_576
 _TIME_BYTES = 4_096
+_NOT_WRITABLE = (28, 30, 122)  # ENOSPC, EROFS, EDQUOT
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _REASONS = {
     1: "not permitted",
@@ -54,6 +55,7 @@ class State:
     def __init__(self, directory: str):
         self._directory = directory.rstrip("/") or "/"
         self._lock = None
+        self.problem = ""  # why nothing can be written down
         self.machine_private = b""
         self.node_private = b""
         self.next_node_private: bytes | None = None
@@ -66,17 +68,29 @@ class State:
         self.server = ""
 
     def open(self) -> None:
-        """Read what is there; at the very first start make the keys. Raises StateError."""
+        """Read what is there; at the very first start make the keys. Raises StateError.
+
+        A disk that can only be read keeps nobody from coming up: `problem` says so then. Keys made at a first start on
+        such a disk are in memory alone.
+        """
+        is_ours = True
         try:
-            runtime.make_directory(self._directory, 0o700)
-            self._lock = runtime.lock_file(self._directory + "/lock")
+            try:
+                runtime.make_directory(self._directory, 0o700)
+                self._lock = runtime.lock_file(self._directory + "/lock")
+                is_ours = self._lock is not None
+            except OSError as error:
+                if error.errno not in _NOT_WRITABLE:
+                    raise
+                # Without a lock; a second daemon still fails at the socket.
+                self.problem = str(_not_written(self._directory, error))
             data = runtime.read_file(self._directory + "/state.json", _STATE_BYTES)
         except OSError as error:
             raise StateError(
                 "the state directory %s can't be used: %s; run wayhomed as root or name another one with --state"
                 % (self._directory, reason(error))
             )
-        if self._lock is None:
+        if not is_ours:
             raise StateError(
                 "another wayhomed uses the state directory %s; stop it, or name another one with --state"
                 % self._directory
@@ -84,7 +98,10 @@ class State:
         if data is None:
             self.machine_private = keys.new_private(random_bytes(32))
             self.node_private = keys.new_private(random_bytes(32))
-            self.save()
+            try:
+                self.save()
+            except StateError as error:
+                self.problem = str(error) + "; the next start would make another machine of this one"
         else:
             self._read(data)
 
@@ -209,6 +226,7 @@ class State:
             runtime.write_file(self._directory + name, json.dumps(fields).encode(), 0o600)
         except OSError as error:
             raise _not_written(self._directory + name, error)
+        self.problem = ""
 
 
 class NetmapFile:

@@ -45,7 +45,7 @@ def summary(board) -> dict:
     problems = [session.error, board.data_error, board.saver.error] + list(board.links.errors.values())
     problems += board.configuration.problems
     clock = board.clock.status()
-    problems += [clock["problem"], board.expiry_warning()]
+    problems += [clock["problem"], board.expiry_warning(), board.state.problem]
     return {
         "state": PHASE_NAMES[session.phase],
         "up": board.is_up(),
