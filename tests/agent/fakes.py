@@ -249,7 +249,10 @@ class _ControlLink:
                 self._http.send_data(stream, data[at : at + room])
                 at += room
                 self._flush()
-                await self._writer.drain()
+                try:
+                    await self._writer.drain()
+                except ConnectionError:
+                    return
 
     def _send_plain(self, data: bytes) -> None:
         self._writer.write(self._session.seal(data))
