@@ -168,13 +168,8 @@ class _Scene:
         _ip("-n", self._peer, "address", "add", f"{_PEER}/32", "dev", "wgp")
         _ip("-n", self._peer, "link", "set", "wgp", "mtu", "1280", "up")
         _ip("-n", self._peer, "route", "add", "192.168.50.0/24", "dev", "wgp")
-        self.server = subprocess.Popen(
-            ["ip", "netns", "exec", self._lan, "iperf3", "-s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
 
     def stop(self) -> None:
-        self.server.terminate()
-        self.server.wait()
         _inside(self._peer, "ip", "link", "delete", "wgp")
 
     @contextlib.contextmanager
@@ -235,13 +230,23 @@ class _Scene:
         return float(total["packets"] - total["lost_packets"]), cpu_s
 
     def _iperf(self, *words: str) -> "tuple[dict[str, dict[str, dict[str, float]]], float]":
-        before = _process.cpu_s(self._emulator)
-        command = ["iperf3", "-J", "-c", _LAN[1], "-t", str(SECONDS), "--connect-timeout", "10000", *words]
-        answer = json.loads(_inside(self._peer, *command))
-        cpu_s = _process.cpu_s(self._emulator) - before
+        # A server for each test: one that a flood has confused must not answer for the next.
+        serve = ["ip", "netns", "exec", self._lan, "iperf3", "-s", "-1", "-B", _LAN[1]]
+        with subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+            try:
+                wait_until(self._is_served, 20, "iperf3's server")
+                before = _process.cpu_s(self._emulator)
+                command = ["iperf3", "-J", "-c", _LAN[1], "-t", str(SECONDS), "--connect-timeout", "10000", *words]
+                answer = json.loads(_inside(self._peer, *command))
+                cpu_s = _process.cpu_s(self._emulator) - before
+            finally:
+                server.terminate()
         if "error" in answer:
             raise HostError(f"iperf3: {answer['error']}")
         return answer, cpu_s
+
+    def _is_served(self) -> bool:
+        return bool(_inside(self._lan, "ss", "-Hltn", "sport = 5201").strip())
 
 
 def run() -> list[Metric]:
