@@ -631,7 +631,7 @@ async def test_a_ping_through_the_tunnel_is_repeated_less_often_for_it_never_bec
 async def test_the_log_ring_is_shown(tmp_path):
     async with served(tmp_path) as w:
         await w.joined()
-        assert "session: running" in (await ctl(w, "log"))[1]
+        assert "in the mesh as board" in (await ctl(w, "log"))[1]
 
 
 async def test_reading_is_for_whoever_may_open_the_socket_and_changing_for_root(tmp_path):
@@ -712,7 +712,7 @@ async def test_an_unknown_command_or_option_is_told(tmp_path):
         assert "/no/such/file" in err
 
 
-@pytest.mark.parametrize("command", [[], ["up"], ["down"], ["status"], ["ping"], ["netcheck"], ["routes"], ["log"]])
+@pytest.mark.parametrize("command", [[], ["up"], ["down"], ["status"], ["ping"], ["netcheck"], ["routes"], ["log"], ["bugreport"]])
 def test_every_help_has_an_example(command):
     done = subprocess.run(
         [*WAYHOMECTL, *command, "--help"], capture_output=True, text=True, env=environment(), check=True

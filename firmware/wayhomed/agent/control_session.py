@@ -187,8 +187,23 @@ class ControlSession:
     def _set_phase(self, phase: int) -> None:
         if phase != self.phase:
             self.phase = phase
-            self._log.info("session: " + PHASE_NAMES[phase])
+            self._log.info(self._told_phase(phase))
         self._board.session_changed()
+
+    def _told_phase(self, phase: int) -> str:
+        """Return a phase as a person reads it in the log."""
+        node = self._board.netmap.node
+        if phase == Phase.CONNECTING:
+            return "coordinator: connecting to " + self._state.prefs.login_server
+        if phase == Phase.JOINING:
+            return "coordinator: connected; joining"
+        if phase == Phase.NEEDS_LOGIN:
+            return "coordinator: someone has to let this machine in; wayhomectl status says how"
+        if phase == Phase.NEEDS_APPROVAL:
+            return "coordinator: an administrator has to approve this machine"
+        if phase == Phase.RUNNING and node is not None:
+            return "coordinator: in the mesh as " + node.display_name()
+        return "coordinator: not connected, as wished"
 
     async def _connect_and_serve(self) -> None:
         url = server_url.parse(self._state.prefs.login_server)

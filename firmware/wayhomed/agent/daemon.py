@@ -403,7 +403,7 @@ class Board:
                 continue
             except DataPlaneError as error:
                 self.data_error = str(error)
-            self.log.error("data plane: " + self.data_error)
+            self.log.error("the tunnel does not stand, and is tried again: " + self.data_error)
             self._tell()
             if monotonic_ms() - started_ms > _REPLAN_MS:
                 backoff.succeeded()
@@ -414,7 +414,7 @@ class Board:
         try:
             await self._make_data_plane().clean_up()
         except DataPlaneError as error:
-            self.log.warning("looking for what a killed daemon left: %s" % error)
+            self.log.warning("what a killed daemon may have left can't be looked for: %s" % error)
 
     async def _until_unwanted(self) -> None:
         while self.state.prefs.want_running:
@@ -542,7 +542,7 @@ class Board:
 
     def _uplink_changed(self) -> None:
         """The way out of this machine is another one: nothing that went by the old one is worth waiting for."""
-        self.log.info("the uplink has changed")
+        self.log.info("the uplink has changed: everything is connected anew")
         self.clock.uplink_changed()
         self.links.uplink_changed()
         self.session.uplink_changed()
