@@ -252,3 +252,8 @@ def test_each_setting_is_shown_with_who_set_it():
         "             by up: accept-routes = yes",
     ]
     assert not [line for line in shown.summary(status()) if line.startswith("settings")]
+
+
+def test_packets_that_no_honest_node_sends_are_counted_by_reason():
+    lines = shown.summary(status(refused_packets={"of a stranger": 12, "by a relay, from nobody we know": 3}))
+    assert lines[-1] == "refused      packets: 3 by a relay, from nobody we know; 12 of a stranger"

@@ -39,6 +39,11 @@ def summary(result: dict) -> list:
         rows.append(
             ["refused", "%d more addresses and routes; why: wayhomectl routes" % (len(refused) - _REFUSED_LINES)]
         )
+    counted = result.get("refused_packets", {})
+    if counted:
+        texts = ["%d %s" % (counted[reason], reason) for reason in sorted(counted)]
+        for number, line in enumerate(_wrapped("packets: " + "; ".join(texts), _WIDTH - len("coordinator  "))):
+            rows.append(["" if number else "refused", line])
     for sentence in result.get("denied", ()):
         rows.append(["not allowed", sentence])
     return _table(rows + _settings(result))

@@ -97,6 +97,7 @@ async def full_status(board) -> dict:
     result["configuration"] = board.configuration.path
     result["settings"] = board.configuration.settings(board.state.said)
     result["denied"] = board.denied
+    result["refused_packets"] = refused_packets(board)
     traffic: dict = {}
     try:
         seen = await board.data_plane_status()
@@ -111,6 +112,14 @@ async def full_status(board) -> dict:
         _peer_status(board, peers[node_id], traffic.get(peers[node_id].key)) for node_id in sorted(peers)
     ]
     return result
+
+
+def refused_packets(board) -> dict:
+    """Return how many packets came that no honest node sends, by what is wrong with them."""
+    counted = dict(board.paths.refused())
+    if board.refused_packets:
+        counted["by a relay, from nobody we know"] = board.refused_packets
+    return counted
 
 
 def _peer_status(board, peer, traffic) -> dict:
