@@ -11,7 +11,7 @@ from wayhomed.core.config import NAMES, SETTINGS, Config
 from wayhomed.port import const, runtime
 
 from . import options
-from .state import reason
+from .reason import reason
 from .visible_text import visible
 
 PATH = "/etc/wayhome/wayhomed.conf"

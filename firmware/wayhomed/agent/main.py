@@ -15,8 +15,9 @@ from . import log as logging
 from .clock import Settings as ClockSettings
 from .daemon import Board, Settings
 from .local_api import LocalApi
+from .reason import reason
 from .service_manager import ServiceManager
-from .state import State, StateError, reason
+from .state import State, StateError
 from .version import HELPER_SOCKET, VERSION
 
 COMMAND = options.Command(

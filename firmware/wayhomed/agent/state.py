@@ -16,30 +16,17 @@ from wayhomed.port import random_bytes, runtime
 from wayhomed.wire import keys
 from wayhomed.wire.errors import BadWire
 
+from .reason import reason
+
 VERSION = 1
 _STATE_BYTES = 1_048_576
 _TIME_BYTES = 4_096
 _NOT_WRITABLE = (28, 30, 122)  # ENOSPC, EROFS, EDQUOT
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-_REASONS = {
-    1: "not permitted",
-    2: "no such directory",
-    13: "permission denied",
-    20: "a part of its path is a file",
-    27: "a file in it is too large",
-    28: "the disk is full",
-    30: "the file system is read-only",
-    122: "the disk quota is used up",
-}
 
 
 class StateError(Exception):
     """The state directory can't be used; the text says why and what to do. Nothing in it was changed."""
-
-
-def reason(error: OSError) -> str:
-    """Return in words why a file operation failed."""
-    return _REASONS.get(error.errno or 0, str(error))
 
 
 class State:

@@ -9,7 +9,7 @@ from wayhomed.port import const, monotonic_ms, net, runtime
 from wayhomed.port.tasks import sleep_ms
 
 from . import options, shown
-from .state import reason
+from .reason import reason
 from .visible_text import visible
 
 _AUTH_KEY_BYTES = const(4096)

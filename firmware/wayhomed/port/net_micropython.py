@@ -13,9 +13,8 @@ from .host_name import check_host_name
 from .packets import inet_address, inet_endpoint, unix_address, wait_readable, wait_writable
 from .tasks import sleep_ms, within
 from .tls_error import TlsRefused
-from .tls_micropython import tls_by_authorities, tls_by_pin, tls_unverified
 
-__all__ = ["TlsRefused", "tls_by_authorities", "tls_by_pin", "tls_unverified"]
+__all__ = ["TlsRefused"]
 
 # One for all streams: whoever fills it copies what came before anybody else runs.
 _scratch = memoryview(bytearray(16_384))
@@ -209,6 +208,29 @@ def _socket_option(of, option: int, size: int) -> bytes:
     if _getsockopt(of.fileno(), _SOL_SOCKET, option, value, bytearray(struct.pack("I", size))) < 0:
         raise OSError(errno_after_call())
     return bytes(value)
+
+
+# TLS and its libraries are loaded when they are needed: wayhomectl never does. What each does stands there.
+
+
+async def tls_by_authorities(
+    below: Stream, server_name: str, certificate_name: str = "", dates_matter: bool = True, authorities: str = ""
+):
+    from . import tls_micropython
+
+    return await tls_micropython.tls_by_authorities(below, server_name, certificate_name, dates_matter, authorities)
+
+
+async def tls_by_pin(below: Stream, server_name: str, pin: bytes):
+    from . import tls_micropython
+
+    return await tls_micropython.tls_by_pin(below, server_name, pin)
+
+
+async def tls_unverified(below: Stream, server_name: str):
+    from . import tls_micropython
+
+    return await tls_micropython.tls_unverified(below, server_name)
 
 
 def own_addresses() -> list:
