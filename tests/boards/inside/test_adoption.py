@@ -9,13 +9,14 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from linux.direct_network import BOARD_AT, PORT, TRAVELLER_AT, DirectHome, Echo, until
+from linux.direct_network import PORT, TRAVELLER_AT, DirectHome, Echo, until
 from linux.home_network import BOARD, LAN, NAS, TRAVELLER, Listener, allow, call, home_network
 from wayhomed.linux.dataplane import DataPlane, Settings
 from wayhomed.wire import keys
@@ -92,15 +93,16 @@ async def test_nothing_is_lost_while_the_daemon_is_replaced_and_no_session_is_re
         assert await handshake(home) == began
 
 
-async def test_a_tcp_transfer_goes_on_over_kill_9(tmp_path):
-    async with direct_home(tmp_path) as (home, echo):
+async def test_a_tcp_transfer_goes_on_over_kill_9_and_a_new_start(tmp_path):
+    async with direct_home(tmp_path) as (home, _echo):
         await leave(home)
-        await successor_as_a_process_is_killed(home, echo)
+        await transfer_over_kill_9(home)
 
 
-async def successor_as_a_process_is_killed(home: DirectHome, echo: Echo) -> None:
+async def transfer_over_kill_9(home: DirectHome) -> None:
+    """Have the tunnel adopted by a process, kill that amid a transfer, have the next daemon adopt it."""
     began = await handshake(home)
-    listener = home.board.open(1)
+    listener = home.board.open(socket.SOCK_STREAM)
     listener.bind((BOARD, 7000))
     listener.listen()
     loop = asyncio.get_running_loop()
@@ -123,13 +125,13 @@ async def successor_as_a_process_is_killed(home: DirectHome, echo: Echo) -> None
         "endpoint": f"198.51.100.20:{PORT}",
     }
     words = ["ip", "netns", "exec", home.board.name, sys.executable, "-c", PREDECESSOR, str(ROOT / "firmware")]
-    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220
     assert child.stdin is not None and child.stdout is not None
     child.stdin.write(json.dumps(told) + "\n")
     child.stdin.flush()
     assert await asyncio.to_thread(child.stdout.readline) == "stands\n"
 
-    sender = home.traveller.open(1)
+    sender = home.traveller.open(socket.SOCK_STREAM)
     await asyncio.wait_for(loop.sock_connect(sender, (BOARD, 7000)), 20)
     receiver, _caller = await asyncio.wait_for(loop.sock_accept(listener), 20)
     receiver.setblocking(False)
@@ -220,7 +222,7 @@ async def test_if_its_proxys_port_was_taken_meanwhile_the_relayed_peers_get_anot
         endpoints = home.board.run("wg", "show", home.board_interface, "endpoints")
         port = int(endpoints.split(":")[-1])
         await leave(home)
-        thief = home.board.open(2)
+        thief = home.board.open(socket.SOCK_DGRAM)
         thief.bind(("0.0.0.0", port))
         assert (await successor(home)).adopted
         now = home.board.run("wg", "show", home.board_interface, "endpoints")
