@@ -582,7 +582,8 @@ async def main():
     netmap.apply(read_response(json.dumps({
                   "Node": {"ID": 1, "Key": "nodekey:" + "01" * 32, "Addresses": ["100.64.0.1/32"]},
                   "Peers": [{"ID": 2, "Key": "nodekey:" + "02" * 32, "Addresses": ["100.64.0.2/32"]}],
-                  "PacketFilter": [{"SrcIPs": ["*"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]}]}).encode()))
+                  "PacketFilter": [{"SrcIPs": ["*"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]}]}
+    ).encode()))
     plane = DataPlane(Settings(sys.argv[2], sys.argv[3]))
     await plane.start(bytes(range(32)))
     wanted = plan(netmap, Preferences([(bytes((192, 168, 1, 0)), 24)]), plane.facts([]))

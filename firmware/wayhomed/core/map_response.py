@@ -84,11 +84,11 @@ class Response:
         self.online = None
         self.dns = None
         self.domain = ""
-        self.filter = None
-        self.filters = None
+        self.filter: list = None  # type: ignore[assignment]
+        self.filters: dict = None  # type: ignore[assignment]
         self.profiles = None
         self.health = None
-        self.messages = None
+        self.messages: dict = None  # type: ignore[assignment]
 
 
 _LISTS = {
@@ -126,7 +126,7 @@ class ResponseReader:
         try:
             self._cutter.feed(data)
         except MemoryError:
-            self._response = None  # what it took is free again
+            self._response = Response()  # what it took is free again
             raise BadWire("a map message is more than this machine's memory takes")
 
     def close(self) -> Response:

@@ -143,7 +143,7 @@ class Replacement:
     def _empty_buffer(self) -> None:
         data, self._buffer = self._buffer, bytearray()
         try:
-            self._file.write(data)
+            self._file.write(bytes(data))
         except OSError:
             self.drop()
             raise

@@ -52,7 +52,7 @@ class JsonCutter:
         self._max_value_bytes = max_value_bytes
         self._path: list = []
         self._levels: list = []  # of the lists and objects we are in: their plans, ITEMS for a list
-        self._plan = plan  # of the value that is due or being read
+        self._plan: dict | int = plan  # of the value that is due or being read
         self._due = _VALUE
         self._kept = bytearray()  # of a name or value, what earlier pieces had of it
         # Where within a value or name

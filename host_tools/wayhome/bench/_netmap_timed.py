@@ -9,6 +9,12 @@ import json
 import sys
 import time
 
+try:
+    from collections.abc import Callable
+    from typing import BinaryIO
+except ImportError:
+    pass  # MicroPython reads no annotations
+
 sys.path.insert(0, sys.argv[1])
 
 from wayhomed.core.map_response import MAX_MESSAGE_BYTES, ResponseReader
@@ -23,7 +29,7 @@ now_ns = getattr(time, "perf_counter_ns", None) or time.time_ns
 heap_bytes = getattr(gc, "mem_alloc", None)  # MicroPython
 
 
-def rss_kb(field):
+def rss_kb(field: str) -> int:
     with open("/proc/self/status") as status:
         for line in status:
             if line.startswith(field):
@@ -34,15 +40,15 @@ def rss_kb(field):
 class Stream:
     """The layers below the map: bytes of the file -> pieces of messages."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._session = Session(bytes([1]) * 32, bytes([2]) * 32, b"")
         self._http = Http2Client(paced=True)
         self._number = self._http.request("POST", "wayhome.example", "/machine/map", [], b"{}")
         self._cutter = MapFrameCutter(MAX_MESSAGE_BYTES)
-        self._pieces = []
+        self._pieces: list[tuple[bytes, bool]] = []
 
-    def next_message(self, take):
+    def next_message(self, take: Callable[[bytes], None]) -> None:
         """Hand the next message's pieces to take(piece) as they come."""
         while True:
             while self._pieces:
@@ -61,13 +67,13 @@ class Stream:
 
 
 class Ours:
-    def __init__(self):
+    def __init__(self) -> None:
         self.netmap = Netmap()
 
-    def take(self, stream, watch):
+    def take(self, stream: Stream, watch: Callable[[], None]) -> int:
         reader = ResponseReader(self.netmap.peers)
 
-        def feed(piece):
+        def feed(piece: bytes) -> None:
             reader.feed(piece)
             watch()
 
@@ -79,13 +85,13 @@ class Ours:
 class Whole:
     """The least that has to be done without: all text, then all dicts."""
 
-    def __init__(self):
-        self.response = {}
+    def __init__(self) -> None:
+        self.response: dict[str, list[object]] = {}
 
-    def take(self, stream, watch):
+    def take(self, stream: Stream, watch: Callable[[], None]) -> int:
         text = bytearray()
 
-        def feed(piece):
+        def feed(piece: bytes) -> None:
             text.extend(piece)
             watch()
 
@@ -97,17 +103,17 @@ class Whole:
         return len(self.response["Peers"])
 
 
-def main():
+def main() -> None:
     if hasattr(gc, "threshold") and heap_bytes:
         gc.threshold(THRESHOLD_BYTES)
-    side = Ours() if sys.argv[3] == "ours" else Whole()
+    side: Ours | Whole = Ours() if sys.argv[3] == "ours" else Whole()
     with open(sys.argv[2], "rb") as file:
         stream = Stream(file)
         gc.collect()
         before, before_rss = heap_bytes() if heap_bytes else 0, rss_kb("VmRSS")
         highest = [before]
 
-        def watch():
+        def watch() -> None:
             if heap_bytes:
                 highest[0] = max(highest[0], heap_bytes())
 
