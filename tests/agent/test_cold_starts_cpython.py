@@ -159,7 +159,7 @@ async def test_a_link_that_a_person_has_to_open_is_what_is_waited_for(tmp_path):
     async with world(tmp_path) as w:
         w.coordinator.register = lambda request: None if request["Followup"] else {"AuthURL": "http://mesh.example/1"}
         w.up()
-        await until(lambda: "somebody to let this machine in: http://mesh.example/1" in waiting_for(w.board))
+        await until(lambda: "somebody to open the link" in waiting_for(w.board))
 
 
 async def test_a_tunnel_that_can_not_be_made_is_named_and_after_down_nothing_is_missing(tmp_path):

@@ -40,7 +40,7 @@ def missing(board) -> list:
 
 def _of_the_coordinator(session) -> str:
     if session.auth_url:
-        return "somebody to let this machine in: " + session.auth_url
+        return "somebody to open the link that lets this machine in"
     if session.phase == Phase.NEEDS_APPROVAL:
         return "an administrator to approve this machine"
     if session.refused:

@@ -22,7 +22,6 @@ _SO_PEERCRED = 17
 _KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3), (18, 20_000))
 _LISTEN_BACKLOG = 8
 _LOCAL_TRIES = 100
-_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL; the ssl module has no name for it
 
 
 class Stream:
