@@ -1,5 +1,7 @@
 """The configuration file under hypothesis: nothing crashes the parser, what is written reads back."""
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,3 +97,12 @@ def test_every_example_is_sound():
     for name, example in EXAMPLES.items():
         found = parse(f"{name} = {example}".encode())
         assert not found.faults and name in found.values, name
+
+
+def test_the_file_that_the_package_brings_has_every_setting_and_sets_nothing():
+    data = (Path(__file__).parents[2] / "firmware" / "package" / "wayhomed.conf").read_bytes()
+    assert not parse(data).faults and not parse(data).values
+    lines = [line[1:] if line[:1] == b"#" and b" = " in line else line for line in data.split(b"\n")]
+    found = parse(b"\n".join(lines))
+    assert [fault.sentence() for fault in found.faults] == []
+    assert sorted(found.values) == sorted(SETTINGS)
