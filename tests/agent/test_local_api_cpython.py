@@ -712,7 +712,9 @@ async def test_an_unknown_command_or_option_is_told(tmp_path):
         assert "/no/such/file" in err
 
 
-@pytest.mark.parametrize("command", [[], ["up"], ["down"], ["status"], ["ping"], ["netcheck"], ["routes"], ["log"], ["bugreport"]])
+@pytest.mark.parametrize(
+    "command", [[], ["up"], ["down"], ["status"], ["ping"], ["netcheck"], ["routes"], ["log"], ["bugreport"]]
+)
 def test_every_help_has_an_example(command):
     done = subprocess.run(
         [*WAYHOMECTL, *command, "--help"], capture_output=True, text=True, env=environment(), check=True
