@@ -197,7 +197,7 @@ async def test_the_second_look_survives_a_restart(tmp_path, authority, monkeypat
         await until(w.board.is_up)
         await w.stop_board()
         await w.start_board()
-        await until(w.board.is_up)
+        await until(lambda: w.board.session.connected)
         assert w.state.key_undated
         w.coordinator.tell({"KeepAlive": True, "ControlTime": text_from_seconds(TODAY_S)})
         await until(lambda: not w.state.key_undated)

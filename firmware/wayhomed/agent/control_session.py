@@ -278,7 +278,7 @@ class ControlSession:
                 named = await fetch_server_key(url, self._mark, self._board.clock)
                 problem = "" if named == key else "its server names another key than at the first join"
             except net.TlsRefused as error:
-                problem = str(error)
+                problem = _words(error)
             except (OSError, BadWire):
                 await sleep_ms(_CHECK_AGAIN_MS)
                 continue

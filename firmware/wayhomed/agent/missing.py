@@ -19,7 +19,8 @@ def missing(board) -> list:
     """Return each thing that is missing as "what (why)". What only follows from another missing thing is left out."""
     session = board.session
     found = []
-    if board.has_uplink is False and not session.connected and not session.auth_url:
+    was_there = session.connected or session.auth_url or session.refused  # whatever our routes look like
+    if board.has_uplink is False and not was_there:
         found.append("the uplink (no network interface with a link leads out: no default route)")
     else:
         if not session.connected or session.phase in (Phase.NEEDS_LOGIN, Phase.NEEDS_APPROVAL):
