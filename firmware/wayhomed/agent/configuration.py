@@ -19,7 +19,7 @@ _AUTH_KEY_BYTES = const(4096)
 _OTHERS = const(0o077)
 _SHOWN_FAULTS = const(5)
 # What the daemon looks at once, when it starts.
-_AT_START = ("wireguard", "wireguard-go", "interface", "port", "system-log", "ntp-servers")
+_AT_START = ("wireguard", "wireguard-go", "interface", "port", "ntp-servers")
 
 
 class Configuration:

@@ -174,8 +174,8 @@ def _local_api(board: Board, path: str) -> LocalApi:
 def _reload(board: Board, log: logging.Log, manager: ServiceManager) -> None:
     """SIGHUP: read the configuration file again, and begin the log anew."""
     manager.reloading()
-    log.write_to(_log_writer(board.configuration.value("system-log")))
     log.info("asked to read the configuration again")
     board.reload()
+    log.write_to(_log_writer(board.configuration.value("system-log")))
     log.change_level(_LEVELS[board.configuration.value("log-level", "info")])
     manager.ready()
