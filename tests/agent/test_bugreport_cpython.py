@@ -1,5 +1,6 @@
 """`wayhomectl bugreport`: all that helps, and no secret, wherever one stands."""
 
+import asyncio
 import base64
 import json
 import stat
@@ -8,10 +9,11 @@ from binascii import hexlify
 
 import pytest
 
-from agent.fakes import Peer, world
+from agent.fakes import Peer, until, world
 from agent.test_local_api_cpython import WAYHOMECTL, ctl, environment, served
 from wayhomed.agent import bugreport
 from wayhomed.agent.configuration import Configuration
+from wayhomed.agent.status import in_one_line
 from wayhomed.wire import keys
 
 AUTH_KEY = "wayhome-auth-1-" + "s3cr3tAuthKey" * 3
@@ -141,3 +143,19 @@ def test_without_a_daemon_the_report_says_so_and_has_what_there_is(tmp_path):
     lines = json.loads(done.stdout)["lines"]
     assert any("wayhomed is not running" in line for line in lines)
     assert any(line.startswith("wayhomed ") and "CPython" in line for line in lines)
+
+
+async def test_the_link_that_lets_the_machine_in_is_for_wayhomectl_status_alone(tmp_path):
+    async with served(tmp_path) as w:
+        link = "http://mesh.example/register/f00dfeed"
+        w.coordinator.register = lambda request: {"AuthURL": link} if not request["Followup"] else None
+        joining = asyncio.create_task(ctl(w, "up", "--login-server", w.coordinator.url))
+        await until(lambda: w.board.session.auth_url == link)
+        assert link not in in_one_line(w.board)
+        assert "status shows the link" in in_one_line(w.board)
+        _status, out, _err = await ctl(w, "bugreport")
+        assert "f00dfeed" not in out
+        assert "http://mesh.example/(left out)" in out
+        w.coordinator.register = lambda request: {"MachineAuthorized": True}
+        w.coordinator.drop()
+        assert (await joining)[0] == 0
