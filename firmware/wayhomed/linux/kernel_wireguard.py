@@ -56,9 +56,9 @@ _LINK_NEWS = (1,)  # RTNLGRP_LINK
 
 # Chosen by us
 _MESSAGE_BYTES = const(8_192)
-# For each new peer the kernel computes a shared secret: 0.1 ms on a PC, 1 ms and more on an old board. After a batch
-# the daemon's other tasks run.
-_NEW_PEERS = const(16)
+# In one message, after which the daemon's other tasks run. For each new peer the kernel computes a shared secret: 0.1 ms
+# on a PC, 1 ms and more on an old board, where encoding it takes as long.
+_PEERS = const(16)
 _READ_BYTES = const(16_384)  # the kernel lists as much at once as the buffer of the last read held
 _DUMP_TRIES = const(5)
 
@@ -82,30 +82,29 @@ def encode_endpoint(endpoint: tuple) -> bytes:
     return struct.pack("H", _AF_INET6) + struct.pack(">HI", port, 0) + ip + bytes(4)
 
 
-def encode_peers(changes: list) -> list:
-    """Return the values of as many WGDEVICE_A_PEERS as these PeerChanges take, to be sent one after the other.
+def encode_peers(changes: list):
+    """Give the values of as many WGDEVICE_A_PEERS as these PeerChanges take, to be sent one after the other.
 
-    What is done to one peer in several steps in a row (removed and added anew) stays together.
+    One at a time, for this takes a small board as long as the kernel's part. What is done to one peer in several steps
+    in a row (removed and added anew) stays together.
     """
-    values = []
     batch = b""
-    new_peers = 0
-    for at in range(len(changes)):
-        change = changes[at]
+    peers = 0
+    before = b""
+    for change in changes:
         parts = _peer_parts(change)
-        joined = at > 0 and changes[at - 1].public_key == change.public_key
+        joined = before == change.public_key
+        before = change.public_key
         for part in parts:
-            if batch and not joined and (len(batch) + len(part) > _MESSAGE_BYTES or new_peers >= _NEW_PEERS):
-                values.append(batch)
+            if batch and not joined and (len(batch) + len(part) > _MESSAGE_BYTES or peers >= _PEERS):
+                yield batch
                 batch = b""
-                new_peers = 0
+                peers = 0
             joined = False
             batch += part
-        if not change.remove and not change.update_only:
-            new_peers += 1
+        peers += 1
     if batch:
-        values.append(batch)
-    return values
+        yield batch
 
 
 def _peer_parts(change) -> list:
