@@ -14,8 +14,11 @@ from pathlib import Path
 from agent.fakes import FakeRelay, Peer, until
 from shared.hostile_daemon import INTERFACE, Daemon
 from shared.other_coordinator import OtherCoordinator, odd_node
+from wayhome.lab.daemon_command import wayhomed_words
 from wayhomed.wire import keys
 
+# Debian 12's own nft can't list what a newer libnftables wrote, so the daemon's Python lists it with the daemon's.
+LISTER = Path(__file__).with_name("list_filter.py")
 NAS, ROUTER = Peer(2, "nas"), Peer(3, "router")
 
 
@@ -27,7 +30,7 @@ def shown(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
-async def join(daemon: Daemon, coordinator: OtherCoordinator) -> dict:
+async def join(daemon: Daemon, coordinator: OtherCoordinator, runtime: str) -> dict:
     """Be let in by a person, then hear of two peers; return what the machine looks like."""
     prefs = {"LoginServer": coordinator.url, "AcceptRoutes": True, "AdvertiseRoutes": ["192.168.1.0/24"]}
     joining = asyncio.create_task(daemon.ask(command="up", prefs=prefs, timeout_ms=120_000))
@@ -46,7 +49,7 @@ async def join(daemon: Daemon, coordinator: OtherCoordinator) -> dict:
         "link": link,
         "status": status,
         "routes": shown("ip", "route", "show", "table", "all", "dev", INTERFACE),
-        "filter": shown("nft", "list", "ruleset"),
+        "filter": shown(*wayhomed_words(runtime)[:-1], str(LISTER)),
     }
 
 
@@ -57,7 +60,7 @@ async def main(runtime: str, folder: Path) -> None:
     await coordinator.start()
     daemon = Daemon(runtime, folder)
     try:
-        print(json.dumps(await join(daemon, coordinator)))
+        print(json.dumps(await join(daemon, coordinator, runtime)))
     finally:
         daemon.process.send_signal(signal.SIGTERM)
         daemon.process.wait(60)
