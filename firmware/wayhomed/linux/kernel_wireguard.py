@@ -56,8 +56,8 @@ _LINK_NEWS = (1,)  # RTNLGRP_LINK
 
 # Chosen by us
 _MESSAGE_BYTES = const(8_192)
-# In one message, after which the daemon's other tasks run. For each new peer the kernel computes a shared secret: 0.1 ms
-# on a PC, 1 ms and more on an old board, where encoding it takes as long.
+# In one message, after which the daemon's other tasks run: for each new peer the kernel computes a shared secret (0.1
+# ms on a PC, 1 ms and more on an old board), and encoding it takes a small board as long.
 _PEERS = const(16)
 _READ_BYTES = const(16_384)  # the kernel lists as much at once as the buffer of the last read held
 _DUMP_TRIES = const(5)
