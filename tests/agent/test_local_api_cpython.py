@@ -8,13 +8,13 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from agent.fakes import Peer, until, world
+from wayhome.lab.daemon_command import RUNTIMES, wayhomectl_words, wayhomed_words
 from wayhomed.agent import icmp, local_api
 from wayhomed.agent import state as state_module
 from wayhomed.agent.local_api import LocalApi
@@ -26,8 +26,18 @@ from wayhomed.port import monotonic_ms
 from wayhomed.wire import address
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
-WAYHOMECTL = [sys.executable, "-c", "from wayhomed.agent.wayhomectl import main; main()"]
-WAYHOMED = [sys.executable, "-c", "from wayhomed.agent.main import main; main()"]
+WAYHOMECTL = wayhomectl_words("cpython")
+WAYHOMED = wayhomed_words("cpython")
+
+
+@pytest.fixture(autouse=True, params=RUNTIMES)
+def python_of_the_commands(request):
+    """Run each test with the commands on either Python; the daemon that they ask is in this process."""
+    WAYHOMECTL[:] = wayhomectl_words(request.param)
+    WAYHOMED[:] = wayhomed_words(request.param)
+    yield
+    WAYHOMECTL[:] = wayhomectl_words("cpython")
+    WAYHOMED[:] = wayhomed_words("cpython")
 
 
 def environment():

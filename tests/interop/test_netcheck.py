@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from wayhome.demo.cast import Board, Coordinator
+from wayhome.lab.daemon_command import RUNTIMES
 from wayhome.lab.lab import Lab
 from wayhome.lab.pairs import two_homes
 from wayhome.lab.waiting import wait_until
@@ -25,7 +26,7 @@ def start(lab: Lab, folder: Path, *stun: str) -> Coordinator:
 
 def joined(lab: Lab, coordinator: Coordinator, folder: Path, *names: str) -> list[Board]:
     key = coordinator.ask("key", "create", "--user", "anna", "--reusable")["key"]
-    boards = [Board(lab.host(name), folder) for name in names]
+    boards = [Board(lab.host(name), folder, runtime) for name, runtime in zip(names, RUNTIMES, strict=True)]
     for board in boards:
         board.start()
         up = board.join(coordinator.url, key, name=board.host.name)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from wayhome.demo.cast import Board, Coordinator
+from wayhome.lab.daemon_command import RUNTIMES, Runtime, preferred_runtime, wayhomectl_words
 from wayhome.lab.lab import Host, Lab
 from wayhome.lab.waiting import wait_until
 
@@ -18,7 +19,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.interop]
 
 NAS = "192.168.1.10"
 URL = "http://203.0.113.10:8080"
-BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
@@ -36,11 +36,12 @@ def coordinator(lab: Lab, tmp_path: Path) -> Coordinator:
 
 
 class Sites:
-    """Home (with the NAS, behind a carrier) and friend's home, each with a board that has joined."""
+    """Home (with the NAS, behind a carrier) and friend's home, each with a board that has joined, on a Python each."""
 
-    def __init__(self, lab: Lab, coordinator: Coordinator, folder: Path) -> None:
+    def __init__(self, lab: Lab, coordinator: Coordinator, folder: Path, at_home: Runtime) -> None:
         self.lab, self.coordinator = lab, coordinator
-        self.home, self.far = Board(lab.host("board"), folder), Board(lab.host("board2"), folder)
+        self.home = Board(lab.host("board"), folder, at_home)
+        self.far = Board(lab.host("board2"), folder, "micropython" if at_home == "cpython" else "cpython")
         key = coordinator.ask("key", "create", "--user", "anna", "--reusable")["key"]
         self.home.start()
         self.far.start()
@@ -62,8 +63,8 @@ class Sites:
 
 
 @pytest.fixture
-def sites(lab: Lab, coordinator: Coordinator, tmp_path: Path) -> Sites:
-    return Sites(lab, coordinator, tmp_path)
+def sites(request: pytest.FixtureRequest, lab: Lab, coordinator: Coordinator, tmp_path: Path) -> Sites:
+    return Sites(lab, coordinator, tmp_path, getattr(request, "param", preferred_runtime()))
 
 
 def finish(process: "subprocess.Popen[str]") -> dict[str, Any]:
@@ -91,6 +92,7 @@ def machine_state(host: Host) -> str:
     return "\n".join(line for line in text.splitlines() if "fe80" not in line and "ff00::/8" not in line)
 
 
+@pytest.mark.parametrize("sites", RUNTIMES, indirect=True)
 def test_the_nas_behind_the_other_board_answers_over_the_relay(sites: Sites):
     assert sites.nas_answers()
     assert {visit["client"] for visit in sites.lab.host("nas").web_log()} == {"192.168.1.2"}
@@ -183,7 +185,7 @@ def test_down_and_a_stop_leave_the_machine_as_it_was(lab: Lab, coordinator: Coor
 def test_a_board_joins_by_a_link_that_an_administrator_approves(lab: Lab, coordinator: Coordinator, tmp_path: Path):
     board = Board(lab.host("board2"), tmp_path)
     board.start()
-    words = [BIN / "wayhomectl", "up", "--socket", board.socket, "--login-server", URL, "--json"]
+    words = [*wayhomectl_words(board.runtime), "up", "--socket", board.socket, "--login-server", URL, "--json"]
     joining = board.host.popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: board.ctl("status")["auth_url"] != "", 20, "the link")
     page = get(lab.host("laptop"), board.ctl("status")["auth_url"])

@@ -127,8 +127,11 @@ class Mesh:
         )
 
     def start_board(self, host: str, *more: str) -> Board:
-        """Start a wayhomed that is called as its host, and have it joined."""
-        board = Board(self.lab.host(host), self.folder)
+        """Start a wayhomed that is called as its host, and have it joined.
+
+        A second board runs under CPython: so in every lab with two, both Pythons have to do with one another.
+        """
+        board = Board(self.lab.host(host), self.folder, "cpython" if host == "board2" else None)
         board.start()
         joining = board.join(self.url, self.key, *more, name=host)
         stdout, stderr = joining.communicate(timeout=90)
