@@ -604,3 +604,52 @@ async def test_an_initiation_that_went_into_a_dying_link_is_sent_again_by_the_ne
         w.relay.packets.clear()
         w.board.links.uplink_changed()
         await until(lambda: (w.node_key, nas.key, INITIATION) in w.relay.packets)
+
+
+async def test_a_tunnel_that_stood_goes_on_with_the_same_disco_key_and_its_direct_paths(tmp_path):
+    nas = DirectPeer(2, "nas")
+    async with joined(tmp_path, nas) as w:
+        w.data_plane.outlives = True
+        w.board.change_prefs({"WantRunning": False})
+        await until(lambda: not w.data_plane.standing)
+        w.up()
+        await until(w.board.is_up)
+        await go_direct(w, nas)
+        before = w.board.disco_public
+        stops = w.data_plane.stops
+        w.board.replace()
+        await w._task
+        w.state.close()
+        assert w.data_plane.stops == stops
+
+        w.data_plane.adopted = True
+        w.data_plane.direct = {nas.key: NAS_AT}
+        w.data_plane.paths_set.clear()
+        await w.start_board()
+        await until(w.board.is_up)
+        assert w.board.disco_public == before
+        assert nas.is_direct(w)
+        await until(lambda: w.data_plane.paths_set == [(nas.key, NAS_AT, False)])
+
+
+async def test_a_tunnel_that_stood_no_more_comes_with_another_disco_key(tmp_path):
+    nas = DirectPeer(2, "nas")
+    async with joined(tmp_path, nas) as w:
+        w.data_plane.outlives = True
+        w.board.change_prefs({"WantRunning": False})
+        await until(lambda: not w.data_plane.standing)
+        w.up()
+        await until(w.board.is_up)
+        before = w.board.disco_public
+        w.board.replace()
+        await w._task
+        w.state.close()
+        assert w.state.load_disco() is not None
+        await w.start_board()  # it finds nothing: the machine was switched off, or somebody deleted the interface
+        await until(w.board.is_up)
+        assert w.board.disco_public != before
+        kept = w.state.load_disco()
+        assert keys.public_of(kept) == w.board.disco_public
+        w.board.change_prefs({"WantRunning": False})
+        await until(lambda: not w.data_plane.standing)
+        await until(lambda: w.state.load_disco() is None)

@@ -142,3 +142,22 @@ def test_the_netmap_comes_back():
     assert state.load_netmap() is None
     state.close()
     clean("netmap2")
+
+
+def test_the_disco_key_of_a_tunnel_is_kept_for_the_owner_alone_and_until_the_machine_is_switched_off():
+    state = opened("disco")
+    assert state.load_disco() is None
+    state.save_disco(keys.new_private(b"d" * 32))
+    path = BASE + "disco/tunnel.json"
+    assert runtime.mode_of(path) == 0o600
+    assert state.load_disco() == keys.new_private(b"d" * 32)
+    kept = runtime.read_file(path, 4096)
+    boot = runtime.read_file("/proc/sys/kernel/random/boot_id", 64).strip()
+    for damaged in (kept.replace(boot, b"another"), kept[:20], b"", b"[]", b"{}", b"\xff"):
+        runtime.write_file(path, damaged, 0o600)
+        assert state.load_disco() is None
+    state.forget_disco()
+    state.forget_disco()
+    assert runtime.read_file(path, 4096) is None
+    state.close()
+    clean("disco")
