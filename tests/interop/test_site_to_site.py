@@ -169,7 +169,7 @@ def test_a_board_that_restarts_with_no_coordinator_in_reach_comes_up_working(sit
 
 def test_down_and_a_stop_leave_the_machine_as_it_was(lab: Lab, coordinator: Coordinator, tmp_path: Path):
     before = {name: machine_state(lab.host(name)) for name in ("board", "board2")}
-    sites = Sites(lab, coordinator, tmp_path)
+    sites = Sites(lab, coordinator, tmp_path, preferred_runtime())
     assert sites.nas_answers()
     sites.home.ctl("down")
     assert machine_state(lab.host("board")) == before["board"]
