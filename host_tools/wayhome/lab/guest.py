@@ -36,7 +36,7 @@ _READY, _OUTPUT, _ERROR, _ENDED, _TAKEN = 16, 17, 18, 19, 20
 _PIECE = 32768
 _BOOT_SECONDS = 240
 _ANSWER_SECONDS = 60
-_LAST_WORDS = 30  # lines of the console in an error
+_LAST_WORDS = 60  # lines of the console in an error: a panic with its trace
 _ENVIRONMENT = {
     "HOME": "/root",
     "LANG": "C.UTF-8",
