@@ -19,7 +19,17 @@ from wayhomed.wire import address, keys
 
 from . import facts, link, netlink, routes, wireguard
 from .errors import DataPlaneError
-from .firewall import COUNTERS, TABLE, delete_table, held_changes, held_elements, is_interface_name, ruleset
+from .firewall import (
+    COUNTERS,
+    TABLE,
+    delete_table,
+    fast_path,
+    held_changes,
+    held_elements,
+    is_interface_name,
+    no_fast_path,
+    ruleset,
+)
 from .handshakes import Handshakes
 from .held import HeldPort
 from .nftables import Nftables
@@ -101,11 +111,12 @@ class DataPlane:
         self._sources: routes.SourceAddresses = None  # type: ignore[assignment]
         self._held_port: HeldPort = None  # type: ignore[assignment]
         self.shared_port: SharedPort = None  # type: ignore[assignment]
-        self._wireguard = None  # type: ignore[assignment]  # a back end, see linux.wireguard
+        self._wireguard: wireguard.BackEnd = None  # type: ignore[assignment]
         self.adopted = False
         self._handshakes = Handshakes(wall_clock_s(), monotonic_ms())
         self._index = 0
         self._ruleset = ""
+        self._fast_devices: list = []  # [(name, index)] that the fast path was asked for with the present rules
         self._plan = planning.Plan()
         self._peers: dict = {}  # {public key: set of prefixes} as WireGuard has them
         self._peers_known = True  # False: a change failed, WireGuard must be asked
@@ -266,6 +277,7 @@ class DataPlane:
             await self._apply_peers(plan.peers)
             refused = routes.set_tunnel_routes(self._kernel, self._index, plan.routes)
             routes.add_policy_rules(self._kernel)
+            self._set_fast_path(plan.forwarding)
         except (OSError, DataPlaneError) as error:
             self._close_everything()
             raise _explained(error)
@@ -639,8 +651,46 @@ class DataPlane:
         ports = () if self._held_port is None else (self._settings.port, self._held_port.port)
         wanted = ruleset(self._settings.interface, firewall, ports)
         if wanted != self._ruleset:
+            self._end_fast_path()
             self._nftables.run(wanted + held_elements(self._held))
             self._ruleset = wanted
+
+    def _set_fast_path(self, forwarding: bool) -> None:
+        """Let known connections pass without asking the rules again, until these change.
+
+        A kernel without flowtables goes on asking them for each packet.
+        """
+        devices = self._devices() if forwarding else []
+        if devices == self._fast_devices:
+            return
+        self._end_fast_path()
+        self._fast_devices = devices
+        if devices:
+            try:
+                self._nftables.run(fast_path(self._settings.interface, [name for name, _index in devices]))
+            except DataPlaneError:
+                pass
+
+    def _end_fast_path(self) -> None:
+        self._fast_devices = []
+        try:
+            self._nftables.run(no_fast_path())
+        except DataPlaneError:
+            pass  # there was none
+
+    def _devices(self) -> list:
+        """Return [(name, index)] of the interfaces beside ours that have addresses: where a LAN or an uplink is."""
+        with_addresses = [found.index for found in link.addresses(self._kernel)]
+        return sorted(
+            [
+                (found.name, found.index)
+                for found in link.links(self._kernel)
+                if found.is_up
+                and found.index in with_addresses
+                and found.name not in ("lo", self._settings.interface)
+                and is_interface_name(found.name)
+            ]
+        )
 
     def _close_everything(self) -> None:
         """After a failure: no rule of before may stay open that the netmap has closed."""

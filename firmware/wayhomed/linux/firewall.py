@@ -6,6 +6,7 @@
     input                out of the tunnel to this machine: own mesh addresses, where the policy opens them
     forward              out of the tunnel to the LAN: where the policy opens it; into the tunnel: answers alone
     forward     mangle   MSS of SYN and SYN-ACK down to what the route takes, both ways, never up
+    forward     300      what all have let pass, and was answered, takes the fast path from its next packet on
     postrouting srcnat   what came out of the tunnel leaves with this machine's own address
     input       200      WireGuard's packets from addresses that must not become a peer's way go to the daemon instead
 
@@ -46,6 +47,7 @@ _CHAINS = (
     ("publish", "type nat hook prerouting priority -105"),
     ("input", "type filter hook input priority -5"),
     ("forward", "type filter hook forward priority -5"),
+    ("fast", "type filter hook forward priority 300"),
     ("mss", "type filter hook forward priority -150"),
     ("hide_source", "type nat hook postrouting priority 95"),
     ("hold", "type filter hook input priority 200"),
@@ -312,6 +314,26 @@ def _add_hold(lines: list, elsewhere: str, wireguard_port: int, held_port: int) 
             "@th,64,32 { 0x01000000, 0x02000000, 0x03000000, 0x04000000 } udp dport set %d"
             % (elsewhere, wireguard_port, family, digit, held_port),
         )
+
+
+def fast_path(interface: str, devices: list) -> str:
+    """Return the batch that lets known connections of the tunnel pass without asking any chain, until no_fast_path().
+
+    devices: names of the interfaces that packets come in by, the tunnel's not among them. A flowtable knows a
+    connection by its interface, addresses and ports, so what it lets pass is what the chains have let pass. Its entries
+    don't see the rules again: whoever changes these takes it away first.
+    Source: Linux, Documentation/networking/nf_flowtable.rst.
+    """
+    names = ", ".join(['"%s"' % name for name in [interface] + devices])
+    lines = ["add flowtable %s fast { hook ingress priority 0; devices = { %s }; }" % (TABLE, names)]
+    for way in ("iifname", "oifname"):
+        _rule(lines, "fast", '%s "%s" ct state established meta l4proto { 6, 17 } flow add @fast' % (way, interface))
+    return "\n".join(lines) + "\n"
+
+
+def no_fast_path() -> str:
+    """Return the batch that takes the fast path away, so that all meet the rules again. Refused where there is none."""
+    return "flush chain %s fast\ndelete flowtable %s fast\n" % (TABLE, TABLE)
 
 
 def held_changes(added, removed) -> str:
