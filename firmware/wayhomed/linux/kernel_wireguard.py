@@ -16,7 +16,7 @@ from wayhomed.wire.errors import BadWire
 
 from . import genetlink, link, netlink
 from .errors import DataPlaneError
-from .wireguard import Device, NoKernelWireGuard, PeerStatus
+from .wireguard import BackEnd, Device, NoKernelWireGuard, PeerStatus
 
 # Fixed by the kernel
 _FAMILY = "wireguard"
@@ -248,7 +248,7 @@ def is_wireguard(kernel, interface: str) -> bool:
     return found is not None and found.kind == _FAMILY
 
 
-class KernelWireGuard:
+class KernelWireGuard(BackEnd):
     """One interface of type wireguard."""
 
     name = "kernel"

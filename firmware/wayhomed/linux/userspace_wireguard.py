@@ -8,7 +8,7 @@ from wayhomed.wire.errors import BadWire
 
 from . import uapi
 from .errors import DataPlaneError
-from .wireguard import SOCKET, remove_socket
+from .wireguard import SOCKET, BackEnd, remove_socket
 
 _START_MS = const(5_000)
 _POLL_MS = const(10)
@@ -24,7 +24,7 @@ class NotInstalled(DataPlaneError):
     """There is no such program."""
 
 
-class UserspaceWireGuard:
+class UserspaceWireGuard(BackEnd):
     """wireguard-go, started in the foreground form. The interface: linux.wireguard."""
 
     name = "userspace"

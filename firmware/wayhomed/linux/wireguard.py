@@ -1,21 +1,4 @@
-"""WireGuard behind one interface, whoever does the work: the kernel's module, or wireguard-go as our child.
-
-Every back end has these; all but name, start() and adopt() may be used only between start() and stop():
-
-    name                                          what `wayhomectl status` calls it
-    takes_fake_source                             whether Proxy.inject_from() leaves a peer's way as it was
-    outlives                                      whether the tunnel stands on when this process ends: leave(), adopt()
-    await start(interface)                        make the interface, down, without key or peers
-    await stop()                                  the interface and all that belongs to it is gone
-    close()                                       instead of stop(): what outlives us stands on; harmless after stop()
-    await set_device(private_key, port, fwmark)   peers stay
-    await set_peers(changes)                      PeerChanges, in their order; all or an error
-    await device()                                a Device: what WireGuard itself says
-    await each_peer(use)                          use(PeerStatus) for each, without `allowed`; none is kept
-    await ended()                                 returns, with a sentence that says why, if WireGuard stops by itself
-
-Changes come one after another; device() and each_peer() may be called at any time, also in the midst of a change.
-"""
+"""WireGuard behind one interface, whoever does the work: the kernel's module, or wireguard-go as our child."""
 
 import os
 
@@ -30,6 +13,51 @@ AUTO = "auto"
 KERNEL = "kernel"
 USERSPACE = "userspace"
 CHOICES = (AUTO, KERNEL, USERSPACE)
+
+
+class BackEnd:
+    """What every back end has; all but start() may be called only between start() and stop().
+
+    Changes come one after another; device() and each_peer() may be called at any time, also in the midst of a change.
+    name: what `wayhomectl status` calls it; takes_fake_source: whether Proxy.inject_from() leaves a peer's way as it
+    was; outlives: whether the tunnel stands on when this process ends.
+    """
+
+    name = ""
+    takes_fake_source = False
+    outlives = False
+
+    async def start(self, interface: str) -> None:
+        """Make the interface, down, without key or peers."""
+        raise NotImplementedError
+
+    async def stop(self) -> None:
+        """Take away the interface and all that belongs to it."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close what is open, instead of stop(): what outlives us stands on. Harmless after stop()."""
+        raise NotImplementedError
+
+    async def set_device(self, private_key: bytes, port: int, fwmark: int) -> None:
+        """Set key, port and mark; peers stay."""
+        raise NotImplementedError
+
+    async def set_peers(self, changes: list) -> None:
+        """Take PeerChanges, in their order; all or an error."""
+        raise NotImplementedError
+
+    async def device(self) -> "Device":
+        """Return what WireGuard itself says."""
+        raise NotImplementedError
+
+    async def each_peer(self, use) -> None:
+        """Call use(PeerStatus) for each peer, `allowed` left out perhaps; none is kept."""
+        raise NotImplementedError
+
+    async def ended(self) -> str:
+        """Return, with a sentence that says why, if WireGuard stops by itself."""
+        raise NotImplementedError
 
 
 class NoKernelWireGuard(DataPlaneError):
