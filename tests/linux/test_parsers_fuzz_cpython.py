@@ -13,6 +13,8 @@ from wayhomed.core.netmap import Netmap
 from wayhomed.core.published import KEY, read_published
 from wayhomed.linux import facts, netlink, uapi
 from wayhomed.linux.firewall import ruleset
+from wayhomed.linux.kernel_wireguard import read_device
+from wayhomed.linux.wireguard import Device
 from wayhomed.wire import wireguard
 from wayhomed.wire.errors import BadWire
 
@@ -68,6 +70,22 @@ def test_any_netlink_bytes_are_read_or_refused(data):
     for read in (netlink.decode_messages, netlink.decode_attributes):
         with contextlib.suppress(BadWire):
             read(data)
+
+
+def nests(inner):
+    """Return attributes that hold attributes, of the kinds that a listing of WireGuard's is made of."""
+    return st.lists(st.builds(netlink.attribute, st.integers(0, 10), st.binary(max_size=40) | inner), max_size=5).map(
+        b"".join
+    )
+
+
+@given(st.binary(max_size=300) | nests(nests(nests(nests(st.binary(max_size=40))))), st.booleans())
+def test_any_listing_of_the_kernels_wireguard_is_read_or_refused(data, with_allowed):
+    peers: list = []
+    with contextlib.suppress(BadWire):
+        read_device(Device(), peers.append, data, 0, len(data), with_allowed)
+    for peer in peers:
+        assert len(peer.public_key) == 32
 
 
 @given(
