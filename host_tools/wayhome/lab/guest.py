@@ -68,7 +68,11 @@ class Network:
 
 
 class Guest:
-    """A virtual machine. boot_seconds: from its start until it took the first command."""
+    """A virtual machine. boot_seconds: from its start until it took the first command.
+
+    disks: files whose content is that of /dev/vda, /dev/vdb and so on; they outlive the guest, as far as it had written
+    them out. watchdog (amd64 alone): there is a /dev/watchdog; the guest ends when it is not fed.
+    """
 
     def __init__(
         self,
@@ -79,6 +83,8 @@ class Guest:
         processors: int = 1,
         root: Root = HOST,
         networks: Sequence[Network] = (),
+        disks: Sequence[Path] = (),
+        watchdog: bool = False,
     ) -> None:
         self.architecture = architecture
         self.boot_seconds = 0.0
@@ -87,6 +93,8 @@ class Guest:
         self._processors = processors
         self._root = root
         self._networks = tuple(networks)
+        self._disks = tuple(disks)
+        self._watchdog = watchdog
         self._processes: dict[int, GuestProcess] = {}
         self._next_number = 1
         self._sending = threading.Lock()
@@ -124,6 +132,11 @@ class Guest:
         for number, tap in enumerate(taps):
             words += ["-netdev", f"tap,id=net{number},fd={tap}"]
             words += ["-device", f"virtio-net-pci,netdev=net{number},mac=52:54:00:00:00:{number + 1:02x},romfile="]
+        for number, disk in enumerate(self._disks):
+            words += ["-drive", f"file={disk},format=raw,if=none,id=disk{number}"]
+            words += ["-device", f"virtio-blk-pci,drive=disk{number}"]
+        if self._watchdog:
+            words += ["-device", "i6300esb", "-action", "watchdog=poweroff"]
         started = time.monotonic()
         with Path(self._folder.name, "emulator").open("wb") as complaints:
             self._keeper = subprocess.Popen(

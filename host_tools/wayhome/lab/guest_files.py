@@ -31,7 +31,7 @@ BOARD = Root.BOARD
 
 # Loaded when the guest boots: nothing in it asks for modules by name. Their order matters: crc32c before its users.
 _MODULES = """
-crc32c_generic overlay virtio_net virtio_rng
+crc32c_generic overlay virtio_net virtio_rng virtio_blk ext4
 wireguard tun veth bridge dummy macvlan ifb vrf 8021q sch_netem sch_tbf sch_fq_codel sch_ingress
 cls_u32 act_mirred
 nf_tables nf_conntrack_netlink nft_ct nft_chain_nat nft_nat nft_masq nft_redir nft_log nft_limit nft_quota nft_reject
@@ -40,6 +40,7 @@ nft_flow_offload nft_synproxy nft_tunnel nft_xfrm nf_flow_table nf_flow_table_in
 nft_dup_ipv4
 inet_diag tcp_diag udp_diag raw_diag unix_diag af_packet_diag netlink_diag
 """.split()  # noqa: SIM905
+_MACHINE_MODULES = {"amd64": ["i6300esb"], "arm64": []}
 _HOST_MODULES = ["9p", "9pnet_virtio"]
 _AGENT_LIBRARIES = ["libc.so.6", "libm.so.6", "libffi.so.8", "libmbedtls.so.21", "libmbedx509.so.7"]
 _AGENT_LIBRARIES += ["libmbedcrypto.so.16"]
@@ -142,7 +143,8 @@ def _entries(booted: kernel.Kernel, python: Path, packages: Path, architecture: 
     for source, name in [(loader, "loader"), *((libraries / name, f"lib/{name}") for name in _AGENT_LIBRARIES)]:
         yield _Entry(f"guest/{name}", stat.S_IFREG | 0o755, source.read_bytes())
     order = []
-    for name, content in booted.modules_for([*_MODULES, *(_HOST_MODULES if root == HOST else [])]):
+    wanted = [*_MODULES, *_MACHINE_MODULES[architecture], *(_HOST_MODULES if root == HOST else [])]
+    for name, content in booted.modules_for(wanted):
         order.append(name)
         yield _Entry(f"modules/{name}.ko", stat.S_IFREG | 0o644, content)
     yield _Entry("modules/order", stat.S_IFREG | 0o644, ("\n".join(order) + "\n").encode())
