@@ -2,6 +2,7 @@ import asyncio
 import struct
 
 from shared.expect import raises
+from shared.forked import fork
 from wayhomed.port import process
 from wayhomed.port.ffi import libc
 
@@ -41,7 +42,7 @@ def test_a_program_that_is_missing_is_an_oserror():
 
 def replaced_by(script):
     """Return the exit code of a process that became a shell with this script."""
-    pid = libc().func("i", "fork", "")()
+    pid = fork()
     if pid == 0:
         try:
             process.replace(["sh", "-c", script])
@@ -68,7 +69,7 @@ def test_signals_wait_for_the_program_that_a_process_becomes():
 
 
 def test_becoming_a_program_that_is_missing_is_an_oserror():
-    pid = libc().func("i", "fork", "")()
+    pid = fork()
     if pid == 0:
         try:
             process.replace(["no-such-program-anywhere"])
