@@ -76,7 +76,7 @@ class Stream:
         while True:
             count = self.socket.readinto(_scratch, limit)
             if count is not None:
-                return bytes(_scratch[:count])
+                return bytes(memoryview(_scratch)[:count])
             await wait_readable(self.socket)
 
     async def write(self, data: bytes) -> None:
