@@ -36,6 +36,7 @@ _OTHER_UPLINK = "100.64.18.21"
 _PACE = 250_000  # bytes a second
 _WAYHOME = Path(sys.executable).with_name("wayhome")
 _START_SECONDS = 60
+_ROUNDING_S = 1.0  # a silence begins with the last bytes before an event, so a little earlier
 _NO_ALTERNATIVE = "none: tsnet, the real client, is the other end"
 
 
@@ -155,7 +156,10 @@ def run(seconds: float = _SECONDS) -> list[Metric]:
             stalls = [
                 (
                     f"stall_{name}_s",
-                    max((one.seconds for one in film.silences(at_s - 1) if one.began_s < end_s), default=0.0),
+                    max(
+                        (one.seconds for one in film.silences(at_s - _ROUNDING_S) if one.began_s < end_s - _ROUNDING_S),
+                        default=0.0,
+                    ),
                 )
                 for (name, at_s), end_s in zip(moments, ends, strict=True)
             ]
