@@ -8,7 +8,7 @@ written (a full disk), the tunnel stands all the same, for the one who could men
 import json
 import os
 
-from wayhomed.port import const
+from wayhomed.port import const, runtime
 
 _ROOT = "/proc/sys/"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -150,9 +150,7 @@ class Sysctls:
         """Keep the former values on disk before any of them is changed; say so in `problem` if that can't be done."""
         text = json.dumps({"boot": _boot_id(), "changed": self._changed})
         try:
-            with open(self._path + ".new", "w") as kept:
-                kept.write(text)
-            os.rename(self._path + ".new", self._path)
+            runtime.write_file(self._path, text.encode(), 0o600)
         except OSError as error:
             self.problem = "%s can't be written: %s; a daemon that is killed would leave kernel settings changed" % (
                 self._path,
