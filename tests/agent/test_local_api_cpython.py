@@ -720,6 +720,11 @@ async def test_an_unknown_command_or_option_is_told(tmp_path):
         status, _out, err = await ctl(w, "up", "--auth-key-file", "/no/such/file")
         assert status == 2
         assert "/no/such/file" in err
+        empty = tmp_path / "empty"
+        empty.write_text("\n")
+        status, _out, err = await ctl(w, "up", "--auth-key-file", str(empty))
+        assert status == 2
+        assert "holds no auth key" in err
 
 
 @pytest.mark.parametrize(

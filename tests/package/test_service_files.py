@@ -81,9 +81,13 @@ def test_the_installed_files_are_those_of_the_checkout(installed):
 def test_installing_again_keeps_what_was_set_by_hand_and_adds_no_line_twice(installed):
     default = installed / "etc/default/wayhome"
     default.write_text("WAYHOME_HEAP=4M\n")
+    configuration = installed / "etc/wayhome/wayhomed.conf"
+    assert "#login-server" in configuration.read_text()
+    configuration.write_text("hostname = attic\n")
     before = (installed / "etc/inittab").read_text()
     subprocess.run([PACKAGE / "install", "--service", "busybox", "--root", installed], check=True)
     assert default.read_text() == "WAYHOME_HEAP=4M\n"
+    assert configuration.read_text() == "hostname = attic\n"
     assert (installed / "etc/inittab").read_text() == before
     assert before.count("wayhome/run --state") == 1
 

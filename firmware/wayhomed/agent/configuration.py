@@ -196,7 +196,8 @@ def check(path: str) -> int:
     if loose:
         lines.append("warning: " + loose)
     if read.faults:
-        lines.append("the file is not taken before that is mended; these lines are sound:")
+        sound = "; these lines are sound:" if read.values else ""
+        lines.append("the file is not taken before that is mended" + sound)
     else:
         lines.append("%s has no fault. It says:" % path)
     lines += ["  " + line for line in str(config.encode(read.values), "utf-8").split("\n") if line]

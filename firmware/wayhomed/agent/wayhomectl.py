@@ -235,9 +235,13 @@ def _auth_key(values: dict) -> str:
     if data is None:
         raise options.UsageError("there is no file %s" % path)
     try:
-        return str(data, "utf-8").strip()
+        key = str(data, "utf-8").strip()
     except ValueError:
+        key = ""
+    if not key:
+        # Not as if none had been named: a script would wait for a person.
         raise options.UsageError("the file %s holds no auth key" % path)
+    return key
 
 
 def _ping_request(values: dict) -> dict:
