@@ -529,6 +529,27 @@ async def test_a_taken_port_and_a_foreign_mesh_client_are_told_apart(tmp_path):
         await home.apply_board([])
 
 
+async def test_a_start_that_is_broken_off_leaves_no_child_and_no_rule(tmp_path):
+    program, started = tmp_path / "never-answers", tmp_path / "pid"
+    program.write_text(f"#!/bin/sh\necho $$ >{started}.new; mv {started}.new {started}\nexec sleep 1000\n")
+    program.chmod(0o755)
+    async with home_network(tmp_path) as home:
+        await home.stop()
+        before = home.board.state()
+        with home.board.inside():
+            settings = Settings(str(tmp_path / "undo"), "whnone", wireguard_go=str(program), wireguard="userspace")
+            start = asyncio.create_task(DataPlane(settings).start(keys.new_private(bytes(32))))
+            while not started.exists():
+                await asyncio.sleep(0.01)
+            start.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await start
+        assert not psutil.pid_exists(int(started.read_text()))
+        assert home.board.state() == before
+        await home.start()
+        await home.apply_board([])
+
+
 async def test_a_missing_wireguard_go_is_told_with_its_package(tmp_path):
     missing = DataPlane(
         Settings(str(tmp_path / "undo"), "whnone", wireguard_go="no-such-program", wireguard="userspace")

@@ -152,6 +152,10 @@ class DataPlane:
             self._open_shared_port()
             link.bring_up(self._kernel, self._index, MTU_BYTES)
             routes.add_policy_rules(self._kernel)
+        except asyncio.CancelledError:
+            # Told to end while WireGuard was still starting: nobody else knows yet what has been set up.
+            await self._stop_quietly()
+            raise
         except (OSError, DataPlaneError) as error:
             await self._stop_quietly()
             raise _explained(error)
@@ -676,7 +680,9 @@ class DataPlane:
         try:
             self._nftables.run(no_fast_path())
         except DataPlaneError:
-            pass  # there was none
+            # There is none, mostly; if there is, known connections would go past the new rules.
+            if self._nftables.flowtable_exists(*TABLE.split()):
+                raise
 
     def _devices(self) -> list:
         """Return [(name, index)] of the interfaces beside ours that have addresses: where a LAN or an uplink is."""

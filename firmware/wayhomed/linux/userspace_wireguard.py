@@ -50,6 +50,13 @@ class UserspaceWireGuard(BackEnd):
             if error.errno == _ENOENT:
                 raise NotInstalled("%s is not installed; install the package wireguard-go" % self._program)
             raise DataPlaneError("%s does not start: %s" % (self._program, error))
+        try:
+            await self._until_it_answers()
+        except BaseException:  # also when we are told to end meanwhile: nobody else knows of the child yet
+            await self.stop()
+            raise
+
+    async def _until_it_answers(self) -> None:
         waited_ms = 0
         while True:
             try:
@@ -61,11 +68,10 @@ class UserspaceWireGuard(BackEnd):
             if self._child.exit_code() is not None:
                 raise DataPlaneError(
                     "%s ended at once with code %s; it needs /dev/net/tun, CAP_NET_ADMIN and the name %s free"
-                    % (self._program, self._child.exit_code(), interface)
+                    % (self._program, self._child.exit_code(), self._interface)
                 )
             if waited_ms >= _START_MS:
-                await self.stop()
-                raise DataPlaneError("%s does not answer on %s" % (self._program, SOCKET % interface))
+                raise DataPlaneError("%s does not answer on %s" % (self._program, SOCKET % self._interface))
             await asyncio.sleep(_POLL_MS / 1000)
             waited_ms += _POLL_MS
 
