@@ -58,6 +58,17 @@ class Nftables:
                 return True
         return False
 
+    def flowtable_exists(self, family: str, table: str) -> bool:
+        """Tell whether a table has a flowtable; a kernel that knows none has none."""
+        try:
+            listed = json.loads(self.run("list flowtables"))["nftables"]
+        except DataPlaneError:
+            return False
+        for item in listed:
+            if item.get("flowtable") and (item["flowtable"]["family"], item["flowtable"]["table"]) == (family, table):
+                return True
+        return False
+
     def counters(self, family: str, table: str) -> dict:
         """Return {name: (packets, bytes)} of a table's named counters."""
         found = {}
