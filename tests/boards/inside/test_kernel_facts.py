@@ -220,6 +220,7 @@ def nflog(space, group: int) -> socket.socket:
     """
     with space.inside():
         opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+    opened.settimeout(20)  # or a kernel that does not answer would hold up all
     opened.bind((0, 0))
     settings = (
         struct.pack("HHB3x", 5, 1, 1),  # the group is ours
@@ -246,5 +247,6 @@ def events(log: socket.socket) -> int:
         offset = 0
         while offset + 16 <= len(data):
             length, kind = struct.unpack_from("IH", data, offset)
+            assert length >= 16, data
             count += kind == 4 << 8
             offset += length + 3 & ~3
