@@ -44,9 +44,14 @@ class TunnelPeer:
 
 
 class GuestBoard:
-    """A lab's host, played by a guest. Its daemon is started by start(), or by the `with` block."""
+    """A lab's host, played by a guest. Its daemon is started by start(), or by the `with` block.
 
-    def __init__(self, lab: Lab, host: str, build: Path, *, architecture: str = "amd64") -> None:
+    disk: a file with an ext4 file system that holds the daemon's state, and outlives the guest.
+    """
+
+    def __init__(
+        self, lab: Lab, host: str, build: Path, *, architecture: str = "amd64", disk: Path | None = None
+    ) -> None:
         self.lab = lab
         self.name = host
         self._plan = lab.plan
@@ -55,8 +60,14 @@ class GuestBoard:
         self._taps = {link.interface: f"guest{number}" for number, link in enumerate(self._host.links)}
         networks = [Network(tap, lab.switch.namespace) for tap in self._taps.values()]
         self.guest = Guest(
-            build, architecture=architecture, memory_mb=_MEMORY_MB[architecture], root=BOARD, networks=networks
+            build,
+            architecture=architecture,
+            memory_mb=_MEMORY_MB[architecture],
+            root=BOARD,
+            networks=networks,
+            disks=[disk] if disk else [],
         )
+        self._has_disk = disk is not None
         self.daemon: GuestProcess | None = None
 
     def __enter__(self) -> "GuestBoard":
@@ -80,6 +91,8 @@ class GuestBoard:
         self.guest.put("/etc/hosts", layout.hosts_file(self._plan, self._host).encode())
         self.guest.run(["sh", "-eu", "-c", self._network_script()])
         self.guest.run(["mkdir", "-p", _STATE, "/run/wayhome", "/var/log"])
+        if self._has_disk:
+            self.guest.run(["mount", "-t", "ext4", "/dev/vda", _STATE])
         self.guest.run(["tar", "-x", "-C", "/"], input=_installed())
         self.start_daemon()
 
