@@ -7,6 +7,7 @@ other boards as well, which qemu-user emulates: arm64, and armhf with its 32 bit
 
 import ast
 import platform
+import signal
 import subprocess
 from pathlib import Path
 
@@ -27,6 +28,9 @@ EMULATED_FOLDERS = ("wire", "core", "port")
 EMULATED = tuple(name for name in ("arm64", "armhf") if (platform.machine(), name) != ("aarch64", "arm64"))
 # qemu-user makes a fork of a vfork, so the child's failure to start never reaches its parent.
 _NOT_EMULATED = ("test_a_program_that_is_missing_is_an_oserror",)
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and what tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test is timed: on a busy machine an example may take any time.
 settings.register_profile("wayhome", deadline=None)
