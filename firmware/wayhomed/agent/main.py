@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 
+from wayhomed.linux import own_user
 from wayhomed.linux.dataplane import DataPlane, check_rights
 from wayhomed.linux.dataplane import Settings as DataPlaneSettings
 from wayhomed.linux.errors import DataPlaneError
@@ -34,6 +35,7 @@ COMMAND = options.Command(
         options.Option("port", "UDP port of WireGuard (without it: 41641)", "NUMBER"),
         options.Option("wireguard", "auto, kernel or userspace: which WireGuard (without it: auto)", "WHICH"),
         options.Option("wireguard-go", "the userspace WireGuard to run (without it: wireguard-go)", "PROGRAM"),
+        options.Option("user", "become this user, with the rights that are needed and no other", "NAME"),
         options.Option("helper", "where wayhomed-helper listens, who may set the clock", "PATH", HELPER_SOCKET),
         options.Option("watchdog", "feed this watchdog; without us the machine is restarted", "DEVICE"),
         options.Option("system-log", "log to the system's log instead of stderr"),
@@ -63,6 +65,12 @@ def run(words: list) -> int:
     except options.UsageError as error:
         runtime.write_stderr("wayhomed: " + str(error) + "\n")
         return 2
+    try:
+        if values["user"]:
+            own_user.become(values["user"])
+    except DataPlaneError as error:
+        runtime.write_stderr("wayhomed: %s\n" % error)
+        return 1
     folder = values["state"].rstrip("/")
     settings = configuration.Configuration(values["config"], folder + "/wayhomed.conf", given)
     log = logging.Log(_log_writer(given.get("system-log")), runtime.wall_clock_s)
@@ -124,7 +132,7 @@ async def _serve(values: dict, state: State, log, data_plane_settings, configure
     api = _local_api(board, values["socket"])
     check_rights()
     manager = ServiceManager()
-    device = WatchdogDevice(values["watchdog"]) if values["watchdog"] else None
+    device = _open_watchdog(values["watchdog"], log) if values["watchdog"] else None
     actions = {
         process.SIGTERM: board.stop,
         process.SIGINT: board.stop,
@@ -159,6 +167,15 @@ async def _serve(values: dict, state: State, log, data_plane_settings, configure
     if device is not None:
         device.release()
     return False
+
+
+def _open_watchdog(path: str, log):
+    """Return the WatchdogDevice, None if it can't be used: a board that stays away is worse than an unwatched one."""
+    try:
+        return WatchdogDevice(path)
+    except DataPlaneError as error:
+        log.error(str(error))
+        return None
 
 
 def _local_api(board: Board, path: str) -> LocalApi:

@@ -13,6 +13,7 @@ import sys
 
 from wayhomed.agent import options
 from wayhomed.agent.version import BUILD_S, HELPER_SOCKET
+from wayhomed.linux import own_user
 from wayhomed.port import const, net, runtime
 from wayhomed.port.tasks import run_all, within
 
@@ -22,7 +23,6 @@ from .set_clock import ClockSetter
 _SOCKET_MODE = 0o666
 _REQUEST_BYTES = const(4_096)
 _REQUEST_MS = const(5_000)
-_PASSWD_BYTES = const(262_144)
 
 COMMAND = options.Command(
     "wayhomed-helper",
@@ -98,15 +98,12 @@ async def _read_line(stream) -> bytes:
     return received[: received.find(b"\n")]
 
 
-def user_id_of(name: str, passwd: str):
-    """Return a user's number, by name or as a number, from the text of /etc/passwd; None if there is none such."""
+def user_id_of(name: str):
+    """Return a user's number, by name or as a number; None if there is none such. Raises OSError."""
     if name.isdigit():
         return int(name)
-    for line in passwd.split("\n"):
-        fields = line.split(":")
-        if len(fields) > 2 and fields[0] == name and fields[2].isdigit():
-            return int(fields[2])
-    return None
+    found = own_user.user_ids(name)
+    return None if found is None else found[0]
 
 
 def main() -> None:
@@ -126,7 +123,7 @@ def run(words: list) -> int:
     uids = [0, runtime.user_id()]
     try:
         if values["user"]:
-            uid = user_id_of(values["user"], str(runtime.read_file("/etc/passwd", _PASSWD_BYTES) or b"", "utf-8"))
+            uid = user_id_of(values["user"])
             if uid is None:
                 runtime.write_stderr("wayhomed-helper: there is no user %s\n" % values["user"])
                 return 1
