@@ -1,21 +1,24 @@
 """A guest in which this machine's systemd runs as the first process of a container, and the board is its service.
 
-The coordinator and its relay run in the guest itself, a second node in a network namespace of its own there.
+The guest is the router of the plan `board-on-carrier`; coordinator, relay and a second node are in the lab, outside.
 """
 
+import io
 import json
-import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
+from shared.direct import Mesh
 from wayhome.images import micropython
-from wayhome.lab.guest import Guest, GuestProcess
+from wayhome.lab.guest_board import GuestHost
 from wayhome.lab.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build"
-_BIN = Path(sys.executable).parent
-_URL = "http://10.9.0.1:8080"
+CONFIGURATION = "/etc/wayhome/wayhomed.conf"
+TIME_SERVERS = ("127.0.0.11", "127.0.0.12", "127.0.0.13")
+_AUTH_KEY = "/etc/wayhome/auth.key"
 _SECONDS = 120
 
 # Only what the service needs is started: journal, and the target that the test asks for.
@@ -34,59 +37,79 @@ exec unshare --pid --fork --mount --cgroup --mount-proc sh -euc '
     exec env container=guest /lib/systemd/systemd --unit=board.target --show-status=no'
 """
 
-_NETWORK = """
-ip netns add far
-ip link add near type veth peer name far netns far
-ip address add 10.9.0.1/24 dev near
-ip link set near up
-ip -n far address add 10.9.0.2/24 dev far
-ip -n far link set far up
-ip -n far link set lo up
-ip -n far route add default via 10.9.0.1
-ip link add lan0 type dummy
-ip address add 192.168.77.1/24 dev lan0
-ip link set lan0 up
+# Time servers that are right, whatever the machine's clock is set to after their start.
+_TIME_SERVERS = """
+import select, socket, sys
+sys.path.insert(0, "/usr/lib/wayhome")
+from wayhomed.port import packets, system_clock
+from wayhomed.wire import address, ntp
+off_ms = system_clock.wall_ms() - system_clock.up_ms()
+listening = {}
+waiting = select.poll()
+for ip in sys.argv[1:]:
+    link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    link.bind(packets.inet_address(address.ip_from_text(ip), ntp.PORT))
+    waiting.register(link, select.POLLIN)
+    listening[link.fileno()] = link
+print("listening")
+while True:
+    for link, _event in waiting.poll():
+        link = listening.get(link, link)
+        question, asker = link.recvfrom(512)
+        now_ms = system_clock.up_ms() + off_ms
+        link.sendto(ntp.encode_answer(question, now_ms, now_ms), asker)
 """
 
 
-class SystemdBoard:
-    """A guest with the package installed as a person would; nothing of it runs yet."""
+class SystemdBoard(GuestHost):
+    """A guest with the package installed as a person would, and configured to join; nothing of it runs yet."""
 
-    def __init__(self) -> None:
-        self.guest = Guest(BUILD, memory_mb=1536)
-        self.background: list[GuestProcess] = []
+    def __init__(self, mesh: Mesh) -> None:
+        super().__init__(mesh.lab, "board", BUILD, memory_mb=1536)
+        self.mesh = mesh
+        self.configuration = {
+            "login-server": mesh.url,
+            "auth-key-file": _AUTH_KEY,
+            "hostname": "board",
+            "advertise-routes": "192.168.1.0/24",
+            "ntp-servers": ", ".join(TIME_SERVERS),
+        }
 
-    def __enter__(self) -> "SystemdBoard":
-        self.guest.start()
-        try:
-            self._furnish()
-        except BaseException:
-            self.guest.stop()
-            raise
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.guest.stop()
-
-    def _furnish(self) -> None:
-        self.guest.run(["sh", "-euc", _NETWORK])
+    def start(self) -> None:
+        super().start()
         self.systemd = self.guest.popen(["sh", "-euc", _SYSTEMD])
         wait_until(self._is_running, _SECONDS, "systemd in the guest")
-        tree = micropython.fetch(BUILD)
-        self.guest.run(["cp", "-a", tree, "/opt/micropython"])
+        self._install_micropython()
+        self.inside(ROOT / "firmware/package/install", "--service", "systemd")
+        self.guest.put(_AUTH_KEY, self.mesh.key.encode(), 0o600)
+        self.guest.run(["chown", "wayhome", _AUTH_KEY])
+        self.configure()
+        self._serve_time()
+
+    def _install_micropython(self) -> None:
+        tree = io.BytesIO()
+        with tarfile.open(fileobj=tree, mode="w") as tar:
+            tar.add(micropython.fetch(BUILD), "micropython")
+        self.guest.run(["tar", "-x", "-C", "/opt"], input=tree.getvalue())
         words = micropython.command(Path("/opt/micropython"))
         line = f'#!/bin/sh\nexec {" ".join(words[: words.index("-X")])} "$@"\n'
         self.guest.put("/usr/local/bin/micropython", line.encode(), 0o755)
-        self.inside(ROOT / "firmware/package/install", "--service", "systemd")
 
     def _is_running(self) -> bool:
         assert self.systemd.poll() is None, self.systemd.stderr
-        return "running" in self.inside("systemctl", "is-system-running", check=False)
+        found = self.guest.run(["pgrep", "-o", "-x", "systemd"], check=False).stdout.strip()
+        self._enter = ["nsenter", "--pid", "--mount", "--cgroup", "-t", found]
+        return bool(found) and "running" in self.inside("systemctl", "is-system-running", check=False)
 
     def inside(self, *words: str | Path, check: bool = True) -> str:
         """Run a command where systemd is; return its output."""
-        script = 'exec nsenter --pid --mount --cgroup -t "$(pgrep -o -x systemd)" "$@"'
-        return self.guest.run(["sh", "-euc", script, "inside", *map(str, words)], check=check, timeout=_SECONDS).stdout
+        return self.guest.run([*self._enter, *words], check=check, timeout=_SECONDS).stdout
+
+    def configure(self, **changed: str) -> None:
+        """Write the configuration file, with these settings changed (a - in a name is written _)."""
+        self.configuration |= {name.replace("_", "-"): value for name, value in changed.items()}
+        text = "".join(f"{name} = {value}\n" for name, value in self.configuration.items())
+        self.guest.put(CONFIGURATION, text.encode())
 
     def show(self, name: str, unit: str = "wayhomed") -> str:
         """Return a property of a unit."""
@@ -99,38 +122,54 @@ class SystemdBoard:
     def ctl(self, *words: str) -> Any:
         return json.loads(self.inside("wayhomectl", *words, "--json").strip().splitlines()[-1])
 
-    def serve_mesh(self) -> None:
-        """Start coordinator, relay and the second node; the board joins, and the two have a session."""
-        serve = [_BIN / "wayhome", "serve", "--state", "/run/coordinator", "--url", _URL]
-        serve += ["--listen", "10.9.0.1:8080", "--relay-listen", "10.9.0.1:8443", "--stun-listen", "10.9.0.1:3478"]
-        self.background.append(self.guest.popen(serve))
-        self._wait_for_file("/run/coordinator/wayhome.sock", "the coordinator in the guest")
-        self._ask("user", "create", "anna")
-        self.guest.put("/root/key", self._ask("key", "create", "--user", "anna", "--reusable")["key"].encode(), 0o600)
-        script = "exec ip netns exec far wayhomed --state /run/far --socket /run/far.sock --port 41642"
-        self.background.append(self.guest.popen(["sh", "-c", script]))
-        self._wait_for_file("/run/far.sock", "the second node")
-        up = ["up", "--login-server", _URL, "--auth-key-file", "/root/key"]
-        self.inside("wayhomectl", *up, "--hostname", "board", "--advertise-routes", "192.168.77.0/24")
-        self.far("wayhomectl", *up, "--socket", "/run/far.sock", "--hostname", "far")
+    # --- The tunnel ---
 
-    def far(self, *words: str, check: bool = True) -> str:
-        return self.guest.run(["ip", "netns", "exec", "far", *words], check=check, timeout=_SECONDS).stdout
+    def interface(self) -> str:
+        """Return the index of the tunnel's interface: another one would have another."""
+        return self.guest.run(["cat", "/sys/class/net/wayhome0/ifindex"]).stdout.strip()
 
     def handshake_s(self) -> int:
         """Return when the session with the second node was agreed on, 0 for never."""
         told = self.guest.run(["wg", "show", "wayhome0", "latest-handshakes"], check=False).stdout.split()
-        return int(told[1]) if len(told) == 2 else 0
+        return max([int(seconds) for seconds in told[1::2]], default=0)  # a node that we were before says nothing
 
-    def _ask(self, *words: str) -> Any:
-        return json.loads(
-            self.guest.run([_BIN / "wayhome", *words, "--state", "/run/coordinator", "--json"], timeout=_SECONDS).stdout
-        )
+    def wait_applied(self) -> None:
+        def is_applied() -> bool:
+            try:
+                return bool(self.ctl("status")["tunnel"]["applied"])
+            except Exception as error:  # it is between two processes
+                if "wayhomectl" not in str(error):
+                    raise
+                return False
 
-    def _wait_for_file(self, path: str, what: str) -> None:
+        wait_until(is_applied, _SECONDS, "the tunnel")
+
+    def wait_for_session(self) -> int:
+        """Return when the session with the second node began, once there is one."""
+        self.wait_applied()
+        traveller = self.lab.host("traveller")
+
         def is_there() -> bool:
-            last = self.background[-1]
-            assert last.poll() is None, last.stdout[-2000:] + last.stderr[-2000:]
-            return self.guest.run(["test", "-e", path], check=False).returncode == 0
+            traveller.run(["ping", "-c", "1", "-W", "1", self.ctl("status")["self"]["addresses"][0]], check=False)
+            return self.handshake_s() > 0
 
-        wait_until(is_there, _SECONDS, what)
+        wait_until(is_there, _SECONDS, "a session")
+        return self.handshake_s()
+
+    # --- The clock ---
+
+    def _serve_time(self) -> None:
+        self.guest.put("/run/time_servers.py", _TIME_SERVERS.encode())
+        self._time_servers = self.guest.popen(["/usr/local/bin/micropython", "/run/time_servers.py", *TIME_SERVERS])
+        assert next(self._time_servers.lines(_SECONDS), "") == "listening", self._time_servers.stderr
+
+    def set_clocks(self, to_s: int) -> None:
+        """Set the machine's clock, and the battery-backed one."""
+        self.guest.run(["date", "--set", f"@{to_s}"])
+        self.guest.run(["busybox", "hwclock", "--systohc", "--utc"])
+
+    def clock_s(self) -> int:
+        return int(self.guest.run(["date", "+%s"]).stdout)
+
+    def battery_clock_s(self) -> int:
+        return int(self.guest.get("/sys/class/rtc/rtc0/since_epoch"))

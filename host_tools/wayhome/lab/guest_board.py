@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ..errors import HostError
 from . import layout
@@ -43,15 +43,13 @@ class TunnelPeer:
     sent_bytes: int
 
 
-class GuestBoard:
-    """A lab's host, played by a guest. Its daemon is started by start(), or by the `with` block.
+class GuestHost:
+    """A guest in the place of a lab's host, with that host's cables. It is there once start() has returned.
 
-    disk: a file with an ext4 file system that holds the daemon's state, and outlives the guest.
+    options: further ones of Guest.
     """
 
-    def __init__(
-        self, lab: Lab, host: str, build: Path, *, architecture: str = "amd64", disk: Path | None = None
-    ) -> None:
+    def __init__(self, lab: Lab, host: str, build: Path, **options: Any) -> None:
         self.lab = lab
         self.name = host
         self._plan = lab.plan
@@ -59,18 +57,9 @@ class GuestBoard:
         # an interface's name has 15 letters at most, and other labs may run beside this one in a switch of their own
         self._taps = {link.interface: f"guest{number}" for number, link in enumerate(self._host.links)}
         networks = [Network(tap, lab.switch.namespace) for tap in self._taps.values()]
-        self.guest = Guest(
-            build,
-            architecture=architecture,
-            memory_mb=_MEMORY_MB[architecture],
-            root=BOARD,
-            networks=networks,
-            disks=[disk] if disk else [],
-        )
-        self._has_disk = disk is not None
-        self.daemon: GuestProcess | None = None
+        self.guest = Guest(build, networks=networks, **options)
 
-    def __enter__(self) -> "GuestBoard":
+    def __enter__(self) -> Self:
         try:
             self.start()
         except BaseException:
@@ -82,7 +71,7 @@ class GuestBoard:
         self.stop()
 
     def start(self) -> None:
-        """Boot the guest, plug it in, start the daemon; return once its local API answers."""
+        """Boot the guest and plug it in."""
         self.guest.start()
         for link in self._host.links:
             self.lab.host(self.name).unplug(link.interface)
@@ -90,54 +79,10 @@ class GuestBoard:
             self.lab.switch.run(["ip", "link", "set", "dev", self._taps[link.interface], "master", bridge, "up"])
         self.guest.put("/etc/hosts", layout.hosts_file(self._plan, self._host).encode())
         self.guest.run(["sh", "-eu", "-c", self._network_script()])
-        self.guest.run(["mkdir", "-p", _STATE, "/run/wayhome", "/var/log"])
-        if self._has_disk:
-            self.guest.run(["mount", "-t", "ext4", "/dev/vda", _STATE])
-        self.guest.run(["tar", "-x", "-C", "/"], input=_installed())
-        self.start_daemon()
-
-    def start_daemon(self, *more: str) -> None:
-        """Start wayhomed, and wait until its local API answers."""
-        words = ["wayhomed", "--state", _STATE, "--socket", _SOCKET, *more]
-        script = f'exec "$@" >>{_LOG} 2>&1'
-        daemon = self.guest.popen(["sh", "-c", script, "wayhomed", *words])
-
-        def answers() -> bool:
-            if daemon.poll() is not None:
-                raise HostError(f"wayhomed ended in the guest:\n{self.log()[-2000:]}")
-            return self.guest.run(["test", "-S", _SOCKET], check=False).returncode == 0
-
-        wait_until(answers, _START_SECONDS, "the local API of the board in the guest")
-        self.daemon = daemon
 
     def stop(self) -> None:
         """Switch the guest off, and plug the lab's own host in again."""
         self.guest.stop()
-
-    def ctl(self, *words: str, timeout: float = 60) -> Any:
-        """Run `wayhomectl WORDS --json`; return what it printed."""
-        command, *options = words
-        command_line = ["wayhomectl", command, "--socket", _SOCKET, *options, "--json"]
-        done = self.guest.run(command_line, timeout=timeout)
-        return json.loads(done.stdout.strip().splitlines()[-1])
-
-    def join(self, url: str, auth_key: str, *more: str, name: str = "") -> None:
-        """Have it join by an auth key. Raises GuestError with what wayhomectl said."""
-        self.guest.put("/root/key", auth_key.encode(), 0o600)
-        words = ["up", "--login-server", url, "--auth-key-file", "/root/key", "--hostname", name or self.name, *more]
-        try:
-            self.ctl(*words, timeout=_JOIN_SECONDS)
-        except GuestError as error:
-            raise GuestError(f"{error}\nwayhomed's log:\n{self.log()[-3000:]}") from None
-
-    def log(self) -> str:
-        return self.guest.run(["cat", _LOG], check=False).stdout
-
-    def wireguard(self) -> list[TunnelPeer]:
-        """Return the kernel's view of the tunnel's peers."""
-        lines = self.guest.run(["wg", "show", "all", "dump"]).stdout.splitlines()
-        fields = [line.split("\t") for line in lines]
-        return [TunnelPeer(one[3], int(one[5]), int(one[6]), int(one[7])) for one in fields if len(one) == 9]
 
     def change_address(self, interface: str, address: str) -> None:
         """Give an interface another IPv4 address of its LAN, as a provider does; its routes stay."""
@@ -168,11 +113,75 @@ class GuestBoard:
         return text
 
 
-def _installed() -> bytes:
-    """Return what the board's installer lays out from this checkout, as a tar archive."""
+class GuestBoard(GuestHost):
+    """A lab's host, played by a guest. Its daemon is started by start(), or by the `with` block.
+
+    disk: a file with an ext4 file system that holds the daemon's state, and outlives the guest.
+    """
+
+    def __init__(
+        self, lab: Lab, host: str, build: Path, *, architecture: str = "amd64", disk: Path | None = None
+    ) -> None:
+        disks = [disk] if disk else []
+        memory_mb = _MEMORY_MB[architecture]
+        super().__init__(lab, host, build, architecture=architecture, memory_mb=memory_mb, root=BOARD, disks=disks)
+        self._has_disk = disk is not None
+        self.daemon: GuestProcess | None = None
+
+    def start(self) -> None:
+        """Boot the guest, plug it in, start the daemon; return once its local API answers."""
+        super().start()
+        self.guest.run(["mkdir", "-p", _STATE, "/run/wayhome", "/var/log"])
+        if self._has_disk:
+            self.guest.run(["mount", "-t", "ext4", "/dev/vda", _STATE])
+        self.guest.run(["tar", "-x", "-C", "/"], input=installed("none"))
+        self.start_daemon()
+
+    def start_daemon(self, *more: str) -> None:
+        """Start wayhomed, and wait until its local API answers."""
+        words = ["wayhomed", "--state", _STATE, "--socket", _SOCKET, *more]
+        script = f'exec "$@" >>{_LOG} 2>&1'
+        daemon = self.guest.popen(["sh", "-c", script, "wayhomed", *words])
+
+        def answers() -> bool:
+            if daemon.poll() is not None:
+                raise HostError(f"wayhomed ended in the guest:\n{self.log()[-2000:]}")
+            return self.guest.run(["test", "-S", _SOCKET], check=False).returncode == 0
+
+        wait_until(answers, _START_SECONDS, "the local API of the board in the guest")
+        self.daemon = daemon
+
+    def ctl(self, *words: str, timeout: float = 60) -> Any:
+        """Run `wayhomectl WORDS --json`; return what it printed."""
+        command, *options = words
+        command_line = ["wayhomectl", command, "--socket", _SOCKET, *options, "--json"]
+        done = self.guest.run(command_line, timeout=timeout)
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    def join(self, url: str, auth_key: str, *more: str, name: str = "") -> None:
+        """Have it join by an auth key. Raises GuestError with what wayhomectl said."""
+        self.guest.put("/root/key", auth_key.encode(), 0o600)
+        words = ["up", "--login-server", url, "--auth-key-file", "/root/key", "--hostname", name or self.name, *more]
+        try:
+            self.ctl(*words, timeout=_JOIN_SECONDS)
+        except GuestError as error:
+            raise GuestError(f"{error}\nwayhomed's log:\n{self.log()[-3000:]}") from None
+
+    def log(self) -> str:
+        return self.guest.run(["cat", _LOG], check=False).stdout
+
+    def wireguard(self) -> list[TunnelPeer]:
+        """Return the kernel's view of the tunnel's peers."""
+        lines = self.guest.run(["wg", "show", "all", "dump"]).stdout.splitlines()
+        fields = [line.split("\t") for line in lines]
+        return [TunnelPeer(one[3], int(one[5]), int(one[6]), int(one[7])) for one in fields if len(one) == 9]
+
+
+def installed(service: str) -> bytes:
+    """Return what the board's installer lays out from this checkout for a service manager, as a tar archive."""
     archive = io.BytesIO()
     with tempfile.TemporaryDirectory(prefix="wayhome-guest-") as folder:
-        words = ["sh", str(_FIRMWARE / "package/install"), "--service", "none", "--root", folder]
+        words = ["sh", str(_FIRMWARE / "package/install"), "--service", service, "--root", folder]
         subprocess.run(words, check=True, capture_output=True)
         with tarfile.open(fileobj=archive, mode="w") as tar:
             for path in sorted(Path(folder).iterdir()):
