@@ -1,30 +1,13 @@
 """Becoming a user with three rights, as a copy of this process does it."""
 
-import struct
-
 from shared.expect import raises
-from shared.forked import fork
+from shared.forked import exit_code_of
 from wayhomed.linux import own_user
 from wayhomed.linux.errors import DataPlaneError
 from wayhomed.port import process, runtime
-from wayhomed.port.ffi import libc
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nbroken\nwayhome:x:990:991::/:/bin/false\nodd:x:y:1::/:\nodd2:x:1:::/:\n"
 THREE = "%016x" % (1 << 10 | 1 << 12 | 1 << 13)
-
-
-def exit_code_of(work) -> int:
-    """Return how a copy of this process ends that does some work, 99 for an error."""
-    pid = fork()
-    if pid == 0:
-        code = 99
-        try:
-            code = work()
-        finally:
-            libc().func("v", "_exit", "i")(code)
-    status = bytearray(4)
-    libc().func("i", "waitpid", "ipi")(pid, status, 0)
-    return struct.unpack("i", status)[0] >> 8
 
 
 def own_status() -> dict:

@@ -1,10 +1,8 @@
 import asyncio
-import struct
 
 from shared.expect import raises
-from shared.forked import fork
+from shared.forked import exit_code_of
 from wayhomed.port import process
-from wayhomed.port.ffi import libc
 
 
 def run(script, environment):
@@ -42,15 +40,7 @@ def test_a_program_that_is_missing_is_an_oserror():
 
 def replaced_by(script):
     """Return the exit code of a process that became a shell with this script."""
-    pid = fork()
-    if pid == 0:
-        try:
-            process.replace(["sh", "-c", script])
-        finally:
-            libc().func("v", "_exit", "i")(99)
-    status = bytearray(4)
-    libc().func("i", "waitpid", "ipi")(pid, status, 0)
-    return struct.unpack("i", status)[0] >> 8
+    return exit_code_of(lambda: process.replace(["sh", "-c", script]))
 
 
 def test_a_process_becomes_another_program_and_keeps_its_environment():
@@ -68,16 +58,15 @@ def test_signals_wait_for_the_program_that_a_process_becomes():
     assert replaced_by("kill -TERM $$; kill -HUP $$; kill -USR1 $$; exit 7") == 7
 
 
+def becomes_what_is_missing():
+    try:
+        process.replace(["no-such-program-anywhere"])
+    except OSError as error:
+        return error.errno
+
+
 def test_becoming_a_program_that_is_missing_is_an_oserror():
-    pid = fork()
-    if pid == 0:
-        try:
-            process.replace(["no-such-program-anywhere"])
-        except OSError as error:
-            libc().func("v", "_exit", "i")(error.errno)
-    status = bytearray(4)
-    libc().func("i", "waitpid", "ipi")(pid, status, 0)
-    assert struct.unpack("i", status)[0] >> 8 == 2
+    assert exit_code_of(becomes_what_is_missing) == 2
 
 
 def test_a_process_knows_the_words_that_it_was_started_with():

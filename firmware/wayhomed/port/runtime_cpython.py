@@ -123,12 +123,17 @@ def lock_file(path: str):
 
 
 class SystemLog:
-    """The system's log at /dev/log; lines that it does not take are lost."""
+    """The system's log; lines that it does not take are lost."""
 
-    def __init__(self):
+    def __init__(self, path: str = "/dev/log"):
+        """Raises OSError where there is none."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
-        self._socket.connect("/dev/log")
+        try:
+            self._socket.connect(path)
+        except OSError:
+            self._socket.close()
+            raise
 
     def write(self, severity: int, text: str) -> None:
         """severity: 0..7 as RFC 5424 section 6.2.1 has it."""

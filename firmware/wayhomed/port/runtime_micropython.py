@@ -188,13 +188,14 @@ class _Lock:
 
 
 class SystemLog:
-    """The system's log at /dev/log; lines that it does not take are lost."""
+    """The system's log; lines that it does not take are lost."""
 
-    def __init__(self):
+    def __init__(self, path: str = "/dev/log"):
+        """Raises OSError where there is none."""
         self._socket = socket.socket(1, 2 | 0x80000)  # AF_UNIX, SOCK_DGRAM, SOCK_CLOEXEC
         self._socket.setblocking(False)
         try:
-            self._socket.connect(unix_address("/dev/log"))
+            self._socket.connect(unix_address(path))
         except OSError:
             self._socket.close()
             raise
