@@ -232,7 +232,12 @@ def test_an_answer_that_only_says_wait_is_not_the_answer():
         reader.feed(whole[:cut])
         assert reader.feed(whole[cut:])
         assert (reader.status, reader.body, reader.headers) == (200, b"hi", {"content-length": "2"})
-    raises(BadWire, http1.ResponseReader(100).feed, b"HTTP/1.1 100 Continue\r\n\r\n" * 9)
+
+
+def test_an_answer_that_only_ever_says_wait_is_refused():
+    wait = b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert whole(wait * 8 + b"HTTP/1.1 204 No Content\r\n\r\n") == (204, b"")
+    refused(wait * 9 + b"HTTP/1.1 204 No Content\r\n\r\n")
 
 
 def test_the_answer_to_a_head_has_no_body_whatever_it_says_of_its_length():

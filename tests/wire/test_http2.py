@@ -504,6 +504,20 @@ def test_of_a_paced_answer_comes_no_more_than_was_read():
     client.consumed(99, 5)  # of an answer that is gone
 
 
+def test_a_window_is_opened_at_exactly_half():
+    client = Http2Client(window_bytes=65536, paced=True)
+    client.feed(settings())
+    client.request("POST", "h", "/", [])
+    client.feed(ok(1) + data(1, bytes(16_384)) * 4)
+    client.data_to_send()
+    client.consumed(1, 32_767)
+    assert sent(client) == []
+    client.consumed(1, 1)
+    assert sent(client) == [(F_WINDOW, 0, 1, u32(32_768))]
+    client.consumed(1, 1)
+    assert sent(client) == [], "it is as open as may be"
+
+
 def test_a_head_is_answered_by_headers_alone_whatever_length_they_name():
     client = connected()
     client.request("HEAD", "h", "/", [])

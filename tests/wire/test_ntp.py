@@ -54,6 +54,37 @@ def test_the_era_is_the_one_that_has_begun():
     assert ntp.decode_answer(made, NONCE, BUILD).sent_ms == after_2036 * 1000
     # What lies before the time that has passed for sure can only be of the next era.
     assert ntp.decode_answer(answer(), NONCE, NOON + 1).sent_ms == (NOON + 2**32) * 1000 + 3
+    assert ntp.decode_answer(answer(), NONCE, NOON).sent_ms == NOON * 1000 + 3
+
+
+def times(received, sent):
+    """An answer with these times, each (seconds since 1900 or 2036, 32-bit part of one)."""
+    return answer()[:32] + struct.pack(">IIII", received[0], received[1], sent[0], sent[1])
+
+
+def test_the_second_in_which_an_era_begins_is_a_time():
+    begins_s = 2**32 - 2_208_988_800
+    read = ntp.decode_answer(times((0, 2**31), (0, 3 * 2**30)), NONCE, BUILD)
+    assert (read.received_ms, read.sent_ms) == (begins_s * 1000 + 500, begins_s * 1000 + 750)
+    read = ntp.decode_answer(times((1, 0), (2, 0)), NONCE, BUILD)
+    assert (read.received_ms, read.sent_ms) == (begins_s * 1000 + 1000, begins_s * 1000 + 2000)
+
+
+def test_a_time_of_nothing_but_zeros_is_none():
+    # Only the zeros are wrong here: in the new era they would come behind, or before, the other.
+    raises(BadWire, ntp.decode_answer, times((0, 0), (1, 0)), NONCE, BUILD)
+    raises(BadWire, ntp.decode_answer, times((2**32 - 1, 0), (0, 0)), NONCE, BUILD)
+    raises(BadWire, ntp.decode_answer, times((0, 0), (0, 0)), NONCE, BUILD)
+
+
+def test_versions_3_and_4_are_understood():
+    for version in (3, 4):
+        assert ntp.decode_answer(changed(0, version << 3 | 4), NONCE, BUILD).stratum == 2
+
+
+def test_strata_1_to_15_have_a_time():
+    for stratum in (1, 15):
+        assert ntp.decode_answer(answer(stratum=stratum), NONCE, BUILD).stratum == stratum
 
 
 def test_an_answer_to_another_question_is_refused():
@@ -95,5 +126,7 @@ def test_a_kiss_of_death_is_told_by_its_letters():
 def test_what_is_too_short_or_too_long_is_refused():
     for length in range(48):
         raises(BadWire, ntp.decode_answer, answer()[:length], NONCE, BUILD)
-    raises(BadWire, ntp.decode_answer, answer() + bytes(1024), NONCE, BUILD)
-    raises(BadWire, ntp.encode_answer, QUESTION[:40], 0, 0)
+    assert ntp.decode_answer(answer() + bytes(1024 - 48), NONCE, BUILD).stratum == 2
+    raises(BadWire, ntp.decode_answer, answer() + bytes(1025 - 48), NONCE, BUILD)
+    raises(BadWire, ntp.encode_answer, QUESTION[:47], 0, 0)
+    raises(BadWire, ntp.encode_answer, answer(), 0, 0)  # an answer is no question

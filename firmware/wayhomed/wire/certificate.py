@@ -33,7 +33,7 @@ def validity(der: bytes) -> tuple:
         raise BadWire("a certificate of %d bytes" % len(der))
     at, end = _open(der, 0, len(der), _SEQUENCE)
     at, end = _open(der, at, end, _SEQUENCE)
-    if at < end and der[at] == _VERSION:
+    if _tag(der, at) == _VERSION:
         at = _open(der, at, end, _VERSION)[1]
     for tag in (_INTEGER, _SEQUENCE, _SEQUENCE):
         at = _open(der, at, end, tag)[1]
@@ -43,29 +43,31 @@ def validity(der: bytes) -> tuple:
     return not_before, not_after
 
 
+def _tag(der: bytes, at: int) -> int:
+    """Return the tag of the element at `at`, 0 where the bytes end. _open() refuses one outside of its parent."""
+    return der[at] if at < len(der) else 0
+
+
 def _open(der: bytes, at: int, end: int, tag: int) -> tuple:
-    """Return (start, end) of what is inside the element at `at`, which must have this tag."""
-    if at + 2 > end or der[at] != tag:
+    """Return (start, end) of what is inside the element at `at`, which must have this tag and end by `end`."""
+    head = der[at : at + 2]
+    if len(head) != 2 or head[0] != tag:
         raise BadWire(_BAD)
-    length = der[at + 1]
+    length = head[1]
     at += 2
     if length & 0x80:
         count = length & 0x7F
-        if not 1 <= count <= 3 or at + count > end:
+        if count not in (1, 2):  # 0: no length at all; with 3 it would be more than MAX_BYTES
             raise BadWire(_BAD)
-        length = 0
-        for _ in range(count):
-            length = length << 8 | der[at]
-            at += 1
+        length = int.from_bytes(der[at : at + count], "big")
+        at += count
     if at + length > end:
         raise BadWire(_BAD)
     return at, at + length
 
 
 def _time(der: bytes, at: int, end: int) -> tuple:
-    if at >= end or der[at] not in (_UTC_TIME, _GENERALIZED_TIME):
-        raise BadWire(_BAD)
-    tag = der[at]
+    tag = _GENERALIZED_TIME if _tag(der, at) == _GENERALIZED_TIME else _UTC_TIME
     start, stop = _open(der, at, end, tag)
     text = der[start:stop]
     if len(text) != (13 if tag == _UTC_TIME else 15) or text[-1] != 0x5A:

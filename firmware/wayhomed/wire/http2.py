@@ -147,7 +147,7 @@ class Http2Client:
     def _open_window(self, number: int, stream: "_Stream") -> None:
         """Open a stream's window as far as it may be, once that is worth a frame."""
         increment = self._window_bytes - stream.unread - stream.receive_window
-        if increment > 0 and 2 * increment >= self._window_bytes:
+        if 2 * increment >= self._window_bytes:
             self._send_window_update(number, increment)
             stream.receive_window += increment
 

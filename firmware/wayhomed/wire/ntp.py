@@ -115,9 +115,7 @@ def encode_answer(
 
 
 def _unix_ms(seconds: int, part: int, not_before_s: int) -> int:
-    unix_s = seconds - _FROM_1900_TO_1970_S
-    if unix_s < not_before_s:
-        unix_s += (not_before_s - unix_s + _ERA_S - 1) // _ERA_S * _ERA_S
+    unix_s = not_before_s + (seconds - _FROM_1900_TO_1970_S - not_before_s) % _ERA_S
     return unix_s * 1000 + (part * 1000 + _ERA_S // 2) // _ERA_S
 
 
