@@ -148,8 +148,9 @@ class JsonCutter:
             if is_whole:
                 self._due = _COMMA_OR_END
             return end
-        if len(self._kept) + end - start > (_MAX_NAME_BYTES if is_name else self._max_value_bytes):
-            raise BadWire("a value of more than %d bytes in a message" % self._max_value_bytes)
+        most = _MAX_NAME_BYTES if is_name else self._max_value_bytes
+        if len(self._kept) + end - start > most:
+            raise BadWire("a %s of more than %d bytes in a message" % ("name" if is_name else "value", most))
         if not is_whole:
             self._kept += memoryview(data)[start:end]
             return end
@@ -192,10 +193,9 @@ class JsonCutter:
                 if quote < 0:
                     self._backslash = _is_escaped(data, at, end, self._backslash)
                     break
-                if (quote == at and self._backslash) or (quote > at and data[quote - 1] == 0x5C):
-                    escaped = _is_escaped(data, at, quote, self._backslash)
-                else:
-                    escaped = False
+                # Most are not: this looks before it asks.
+                before = self._backslash
+                escaped = (before or data[quote - 1] == 0x5C) and _is_escaped(data, at, quote, before)
                 self._backslash = False
                 at = quote + 1
                 if escaped:
@@ -250,7 +250,9 @@ def _folded(plan: dict, name: str):
     """Return the plan's name that differs from this one in case alone, or None."""
     lower = name.lower()
     for known in plan:
-        if known and len(known) == len(name) and known.lower() == lower:
+        if len(known) != len(name):  # spares most of them lower()
+            continue
+        if known.lower() == lower:
             return known
     return None
 
