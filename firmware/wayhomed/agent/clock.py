@@ -13,7 +13,7 @@ from wayhomed.core.time_rounds import TimeRounds
 from wayhomed.linux import time_servers
 from wayhomed.port import const, net, packets, random_bytes, system_clock
 from wayhomed.port.tasks import wait_for_event, within
-from wayhomed.wire import address, ntp
+from wayhomed.wire import address, json_text, ntp
 from wayhomed.wire.errors import BadWire
 
 from .state import StateError
@@ -385,7 +385,7 @@ class TimeKeeper:
                 if not data:
                     break
                 received += data
-            return json.loads(str(received, "utf-8"))
+            return json_text.parse(received)
         finally:
             stream.close()
 

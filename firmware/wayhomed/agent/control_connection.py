@@ -5,13 +5,12 @@ that and is not checked, as the protocol has it (control.md, opening). TLS of GE
 """
 
 import asyncio
-import json
 
 from wayhomed.core import server_url
 from wayhomed.core.json_fields import Names
 from wayhomed.port import const, net, random_bytes
 from wayhomed.port.tasks import within
-from wayhomed.wire import control, http1, http2, keys, noise
+from wayhomed.wire import control, http1, http2, json_text, keys, noise
 from wayhomed.wire.control import NotUpgraded
 from wayhomed.wire.errors import BadWire
 
@@ -116,8 +115,8 @@ def _key_in(reader: http1.ResponseReader, url) -> bytes:
     if reader.status != 200:
         raise BadWire("%s answers %d at /key; is that the address of a coordinator?" % (url.authority, reader.status))
     try:
-        fields = json.loads(str(reader.body, "utf-8"))
-    except (ValueError, RuntimeError):
+        fields = json_text.parse(reader.body)
+    except ValueError:
         fields = None
     if isinstance(fields, dict):
         fields = _KEY_NAMES.respelled(fields)

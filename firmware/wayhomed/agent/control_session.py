@@ -15,7 +15,7 @@ from wayhomed.core.map_response import MAX_MESSAGE_BYTES, ResponseReader
 from wayhomed.core.pace import Pace
 from wayhomed.port import const, monotonic_ms, net, random_bytes
 from wayhomed.port.tasks import Mailbox, run_all, sleep_ms, wait_for_event, within
-from wayhomed.wire import control, keys
+from wayhomed.wire import control, json_text, keys
 from wayhomed.wire.errors import BadWire
 
 from . import c2n, hostinfo
@@ -534,8 +534,8 @@ def _noise_path(url: str) -> str:
 
 def _json_object(answer: bytes, what: str) -> dict:
     try:
-        fields = json.loads(str(answer, "utf-8"))
-    except (ValueError, RuntimeError):
+        fields = json_text.parse(answer)
+    except ValueError:
         raise BadWire(what + " is not JSON")
     if not isinstance(fields, dict):
         raise BadWire(what + " is not a JSON object")

@@ -21,7 +21,7 @@ import json
 
 from wayhomed.port import const, monotonic_ms, net, runtime
 from wayhomed.port.tasks import run_all, sleep_ms, within
-from wayhomed.wire import address
+from wayhomed.wire import address, json_text
 from wayhomed.wire.errors import BadWire
 
 from . import bugreport
@@ -316,8 +316,8 @@ async def _read_request(stream) -> dict:
         if len(received) > _REQUEST_BYTES:
             raise BadWire("a request of more than %d bytes" % _REQUEST_BYTES)
     try:
-        request = json.loads(str(received[: received.find(b"\n")], "utf-8"))
-    except (ValueError, RuntimeError):
+        request = json_text.parse(received[: received.find(b"\n")])
+    except ValueError:
         raise BadWire("a request is one line of JSON")
     if not isinstance(request, dict):
         raise BadWire("a request is a JSON object")

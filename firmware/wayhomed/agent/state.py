@@ -13,7 +13,7 @@ from wayhomed.core import prefs as preferences
 from wayhomed.core.map_response import MAX_MESSAGE_BYTES, ResponseReader
 from wayhomed.core.netmap import Netmap
 from wayhomed.port import random_bytes, runtime
-from wayhomed.wire import keys
+from wayhomed.wire import json_text, keys
 from wayhomed.wire.errors import BadWire
 
 from .reason import reason
@@ -101,8 +101,8 @@ class State:
     def _read(self, data: bytes) -> None:
         damaged = "%s/state.json is damaged (%s); restore it from a backup, or move it away to join anew"
         try:
-            fields = json.loads(str(data, "utf-8"))
-        except (ValueError, RuntimeError):
+            fields = json_text.parse(data)
+        except ValueError:
             raise StateError(damaged % (self._directory, "it is not JSON"))
         if not isinstance(fields, dict) or not isinstance(fields.get("Version"), int):
             raise StateError(damaged % (self._directory, "it has no version"))
@@ -177,8 +177,8 @@ class State:
         """Return what save_time() wrote last, None for what can't be read: it is a help, no more."""
         try:
             data = runtime.read_file(self._directory + "/time.json", _TIME_BYTES)
-            return json.loads(str(data or b"null", "utf-8"))
-        except (OSError, ValueError, RuntimeError):
+            return json_text.parse(data or b"null")
+        except (OSError, ValueError):
             return None
 
     def forget_netmap(self) -> None:
@@ -196,9 +196,9 @@ class State:
         """Return the disco key that a predecessor kept since this machine was switched on, None if there is none."""
         try:
             data = runtime.read_file(self._directory + "/tunnel.json", _STATE_BYTES)
-            fields = json.loads(str(data or b"{}", "utf-8"))
+            fields = json_text.parse(data or b"{}")
             return _private(fields, "DiscoKey") if fields.get("Boot") == _boot() else None
-        except (OSError, ValueError, RuntimeError, AttributeError, TypeError, BadWire):
+        except (OSError, ValueError, AttributeError, TypeError, BadWire):
             return None  # peers will begin their sessions anew, no more
 
     def forget_disco(self) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 
 from wayhomed.port import const, runtime
+from wayhomed.wire import json_text
 
 _ROOT = "/proc/sys/"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -50,7 +51,7 @@ class Sysctls:
     def _read_leftovers(self) -> bool:
         """Take over what a predecessor of this boot changed; tell whether there was one."""
         with open(self._path) as kept:
-            former = json.loads(kept.read())
+            former = json_text.parse(kept.read().encode())
         if former["boot"] != _boot_id():
             return False
         self._changed = [[str(name), str(before), str(ours)] for name, before, ours in former["changed"]]

@@ -9,7 +9,7 @@ import struct
 from binascii import a2b_base64, b2a_base64
 
 from ..port import const
-from . import http1, keys
+from . import http1, json_text, keys
 from .errors import BadWire
 from .noise import INITIATION_BYTES
 
@@ -123,8 +123,8 @@ class EarlyPayloadReader:
 
 def _challenge(payload: bytes) -> "bytes | None":
     try:
-        message = json.loads(payload.decode())
-    except (ValueError, RuntimeError):  # RuntimeError: nested deeper than the parser goes
+        message = json_text.parse(payload)
+    except ValueError:
         raise BadWire("an early payload that is not JSON")
     if not isinstance(message, dict):
         raise BadWire("an early payload that is no JSON object")

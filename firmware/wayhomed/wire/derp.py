@@ -19,6 +19,7 @@ from collections import namedtuple
 
 from ..port import const
 from ..port.crypto import CryptoError, box_beforenm, box_open, box_seal
+from . import json_text
 from .errors import BadWire, shown
 from .keys import KEY_BYTES, public_of
 from .mapped_address import mapped, unmapped
@@ -429,9 +430,8 @@ def _open(public: bytes, private: bytes, sealed: bytes) -> bytes:
 def _json_object(text: bytes) -> dict:
     """Return the object with its names in lower case: readers do not tell cases apart."""
     try:
-        # RuntimeError: the recursion limit of either Python, reached by text nested deep
-        fields = json.loads(text.decode())
-    except (ValueError, RuntimeError):
+        fields = json_text.parse(text)
+    except ValueError:
         raise BadWire("the handshake's box holds no JSON")
     if not isinstance(fields, dict):
         raise BadWire("the handshake's box holds no JSON object")
