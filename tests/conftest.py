@@ -1,26 +1,32 @@
 """Runs every shared test twice and more: pytest itself is the CPython run, `MicroPythonFile` is the others.
 
 Shared are all tests below the folders of the board's package, except files that end in `_cpython.py` (those use
-hypothesis, scapy or the host's own parts). Those of the folders that ask little of the kernel run on the processors of
-other boards as well, which qemu-user emulates: arm64, and armhf with its 32 bits.
+hypothesis, scapy or the host's own parts). Of the latter, tests that are marked `both_pythons` run under CPython twice:
+once with the code under test beside them, once with it in a MicroPython process (shared.places). Those of the folders
+that ask little of the kernel run on the processors of other boards as well, which qemu-user emulates: arm64, and armhf
+with its 32 bits.
 """
 
 import ast
 import platform
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from shared import places
 from shared.leftovers import nothing_of_a_lab_is_left_behind  # noqa: F401
 from wayhome.images import micropython
 from wayhome.images.apt_root import NoDebianMirror
+from wayhome.lab.daemon_command import RUNTIMES
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 BUILD = ROOT / "build"
+PLACE = "place"  # a property of tests that are marked `both_pythons`: which Python it was
 SHARED_FOLDERS = ("wire", "core", "port", "linux", "agent", "helper")
 _RUN_SECONDS = 900
 # qemu-user knows neither generic netlink nor netfilter's, nor raw sockets' filters: linux and agent are left out.
@@ -130,6 +136,43 @@ class MicroPythonFailure(Exception):
     """The traceback that MicroPython printed."""
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `both_pythons` twice, with the code under test in either Python."""
+    if metafunc.definition.get_closest_marker("both_pythons"):
+        metafunc.parametrize("place", RUNTIMES, indirect=True)
+
+
+@pytest.fixture(scope="module")
+def micropythons() -> Iterator[list[places.There]]:
+    """Give the MicroPython of this file's tests: none, or one that is used again as long as no test spoils it."""
+    made: list[places.There] = []
+    yield made
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(autouse=True)
+def place(request: pytest.FixtureRequest) -> Iterator[places.Place]:
+    """Give where the code under test runs; of tests that run in both places, the summary counts it."""
+    runtime = getattr(request, "param", None)
+    if runtime is not None:
+        request.node.user_properties.append((PLACE, runtime))
+    if runtime != "micropython":
+        yield places.HERE
+        return
+    micropythons = request.getfixturevalue("micropythons")
+    if not micropythons:
+        try:
+            micropythons.append(places.There())
+        except NoDebianMirror as error:
+            pytest.skip(str(error))
+    places.use(micropythons[0])
+    yield micropythons[0]
+    places.use(places.HERE)
+    if not micropythons[0].clean:
+        micropythons.pop().close()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how many shared tests each Python and processor ran, and whether these are the same numbers."""
     under_cpython = under_micropython = comparable = 0
@@ -137,9 +180,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, []):
             path = ROOT / report.nodeid.split("::")[0]
-            if not is_shared(path):
-                continue  # perhaps a test of the host's with a Python for its parameter
-            if "[micropython]" in report.nodeid:
+            properties = dict(report.user_properties)
+            if PLACE in properties:
+                under_cpython += report.when == "call" and properties[PLACE] == "cpython"
+                under_micropython += report.when == "call" and properties[PLACE] == "micropython"
+            elif not is_shared(path):
+                pass  # perhaps a test of the host's with a Python for its parameter
+            elif "[micropython]" in report.nodeid:
                 under_micropython += 1
                 name = report.nodeid.split("::")[-1].removesuffix("[micropython]")
                 folder = path.relative_to(TESTS).parts[0]

@@ -13,10 +13,10 @@ import h2.config
 import h2.connection
 import h2.events
 
+from shared import places
+from wayhomed.agent import configuration, daemon
 from wayhomed.agent import log as logging
-from wayhomed.agent.configuration import Configuration
-from wayhomed.agent.daemon import Board, Settings
-from wayhomed.agent.state import State
+from wayhomed.agent import state as states
 from wayhomed.core import dataplane
 from wayhomed.wire import control, derp, disco, keys, noise
 
@@ -516,7 +516,8 @@ class World:
         self.relay = FakeRelay()
         self.data_plane = FakeDataPlane()
         self.log = []
-        self.settings = Settings()
+        self.place = places.current()
+        self.settings = daemon.Settings()
         self.settings.mark = 0
         self.settings.plain_relays = True
         self.board = None
@@ -530,12 +531,14 @@ class World:
         self.configured = "yes"
 
     async def start_board(self) -> None:
-        log = logging.Log(lambda _severity, text: self.log.append(text), lambda: 1_795_400_071, logging.DEBUG)
-        self.state = State(str(self.directory / "state"))
+        module = self.place.module
+        log = module(logging).Log(lambda _severity, text: self.log.append(text), lambda: 1_795_400_071, logging.DEBUG)
+        self.state = module(states).State(str(self.directory / "state"))
         self.state.open()
-        configuration = Configuration(self.configured and str(self.file), str(self.directory / "state" / "last.conf"))
-        configuration.read()
-        self.board = Board(self.settings, self.state, log, lambda: self.data_plane, configuration)
+        file = self.configured and str(self.file)
+        config = module(configuration).Configuration(file, str(self.directory / "state" / "last.conf"))
+        config.read()
+        self.board = module(daemon).Board(self.settings, self.state, log, lambda: self.data_plane, config)
         self._task = asyncio.create_task(self.board.run())
 
     async def stop_board(self) -> None:
@@ -562,6 +565,7 @@ async def world(directory, **settings):
     """Give a World with coordinator, relay and board running, and end it all. settings: of the daemon."""
     made = World(directory)
     made.settings.__dict__.update(settings)
+    made.place.attach()
     await made.relay.start()
     made.coordinator.relay_port = made.relay.port
     await made.coordinator.start()
@@ -572,3 +576,4 @@ async def world(directory, **settings):
         await made.stop_board()
         await made.coordinator.stop()
         await made.relay.stop()
+        made.place.detach()

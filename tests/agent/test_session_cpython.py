@@ -11,6 +11,8 @@ from wayhomed.agent import control_session
 from wayhomed.agent.control_session import Phase
 from wayhomed.wire import keys
 
+pytestmark = pytest.mark.both_pythons
+
 
 async def test_it_joins_by_an_auth_key_and_tells_what_it_is(tmp_path):
     async with world(tmp_path) as w:
@@ -346,7 +348,7 @@ async def test_a_broken_answer_to_registering_is_told_and_tried_again(tmp_path, 
 async def test_a_poll_without_a_message_for_too_long_is_made_again(tmp_path, monkeypatch):
     async with world(tmp_path) as w:
         await w.joined()
-        monkeypatch.setattr(control_session, "WATCHDOG_MS", 1)
+        monkeypatch.setattr(w.place.module(control_session), "WATCHDOG_MS", 1)
         w.coordinator.tell({"KeepAlive": True})
         await until(lambda: len(w.coordinator.polls) >= 2)
         monkeypatch.undo()
