@@ -18,14 +18,14 @@ pytestmark = pytest.mark.lab
 class Daemon:
     """A running wayhomed, and the socket on which systemd would hear of it."""
 
-    def __init__(self, runtime: str, folder: Path, **environment: str):
+    def __init__(self, runtime: str, folder: Path, *options: str, **environment: str):
         self.folder = folder
         self.heard: list[str] = []
         self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ear.bind(str(folder / "notify"))
         self._ear.setblocking(False)
         words = ["unshare", "--net", *wayhomed_words(runtime), "--state", str(folder / "state")]
-        words += ["--socket", str(folder / "run/wayhomed.sock"), "--config", str(folder / "wayhomed.conf")]
+        words += ["--socket", str(folder / "run/wayhomed.sock"), "--config", str(folder / "wayhomed.conf"), *options]
         variables = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify"), **environment}
         self.log = folder / "log"
         with self.log.open("wb") as log:
@@ -54,8 +54,8 @@ class Daemon:
 def start(request, tmp_path):
     daemons = []
 
-    def start(**environment):
-        daemons.append(Daemon(request.param, tmp_path, **environment))
+    def start(*options, **environment):
+        daemons.append(Daemon(request.param, tmp_path, *options, **environment))
         return daemons[-1]
 
     yield start
@@ -97,6 +97,12 @@ def test_a_watchdog_that_is_meant_for_another_process_is_left_alone(start):
     daemon.wait_for("READY=1")
     wait_until(lambda: any(text.startswith("STATUS=") for text in daemon.listen()), 30, "the status line")
     assert "WATCHDOG=1" not in daemon.listen()
+
+
+def test_a_watchdog_that_cant_be_used_is_told_and_keeps_nobody_from_coming_up(start):
+    daemon = start("--watchdog", "/dev/null")
+    daemon.wait_for("READY=1")
+    assert "the watchdog /dev/null can't be used: it is no watchdog" in daemon.log.read_text()
 
 
 def test_sighup_reads_the_configuration_again(start, tmp_path):
