@@ -97,7 +97,7 @@ class SystemdBoard(GuestHost):
 
     def _is_running(self) -> bool:
         assert self.systemd.poll() is None, self.systemd.stderr
-        found = self.guest.run(["pgrep", "-o", "-x", "systemd"], check=False).stdout.strip()
+        found = min(self.guest.run(["busybox", "pidof", "systemd"], check=False).stdout.split(), key=int, default="")
         self._enter = ["nsenter", "--pid", "--mount", "--cgroup", "-t", found]
         return bool(found) and "running" in self.inside("systemctl", "is-system-running", check=False)
 
