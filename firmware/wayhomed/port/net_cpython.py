@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import struct
+import threading
 
 from .crypto import same_bytes, sha256
 from .host_name import check_host_name
@@ -22,6 +23,8 @@ _SO_PEERCRED = 17
 _KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3), (18, 20_000))
 _LISTEN_BACKLOG = 8
 _LOCAL_TRIES = 100
+# The daemon asks for a handful of names at a time; more than this pile up only while no name server answers.
+_MOST_LOOKUPS = 32
 
 
 class Stream:
@@ -127,10 +130,8 @@ async def resolve(host: str, timeout_ms: int) -> list:
         except OSError:
             pass
     check_host_name(host)
-    loop = asyncio.get_running_loop()
-    lookup = loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     try:
-        found = await within(timeout_ms, lookup, "looking up " + host)
+        found = await within(timeout_ms, _look_up(host), "looking up " + host)
     except socket.gaierror as error:
         raise OSError(error.errno, "no address for " + host + ": " + str(error.strerror)) from None
     except UnicodeError:
@@ -141,6 +142,51 @@ async def resolve(host: str, timeout_ms: int) -> list:
         if ip not in addresses:
             addresses.append(ip)
     return addresses
+
+
+# The threads that ask; a lookup that is given up goes on in its own until the C library gives up too.
+_lookups: set = set()
+
+
+async def _look_up(host: str) -> list:
+    """Return what getaddrinfo() gives. Raises what it raises, and OSError (11) while too many are without an answer.
+
+    Not the loop's own getaddrinfo(): its few threads would all wait for a name server that is gone while the next one
+    could answer, and the loop's end waits for them.
+    """
+    if len(_lookups) >= _MOST_LOOKUPS:
+        raise OSError(11, "looking up " + host + ": " + str(len(_lookups)) + " lookups are without an answer yet")
+    loop = asyncio.get_running_loop()
+    answer = loop.create_future()
+
+    def settle(found: "list | None", error: "Exception | None") -> None:
+        if answer.done():
+            return
+        if error is None:
+            answer.set_result(found)
+        else:
+            answer.set_exception(error)
+
+    def ask() -> None:
+        found, error = None, None
+        try:
+            found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+        except Exception as caught:
+            error = caught
+        _lookups.discard(thread)
+        try:
+            loop.call_soon_threadsafe(settle, found, error)
+        except RuntimeError:
+            pass  # the loop has ended, and whoever asked with it
+
+    thread = threading.Thread(target=ask, daemon=True)
+    _lookups.add(thread)
+    try:
+        thread.start()
+    except RuntimeError:
+        _lookups.discard(thread)
+        raise OSError(11, "looking up " + host + ": no thread for it") from None
+    return await answer
 
 
 async def connect_tcp(ip: bytes, port: int, timeout_ms: int, mark: int) -> Stream:
