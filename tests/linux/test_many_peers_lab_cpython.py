@@ -1,6 +1,7 @@
 """A thousand peers by the relay, on whichever WireGuard this kernel has."""
 
 import asyncio
+import contextlib
 import os
 import socket
 
@@ -12,6 +13,9 @@ from wayhomed.wire import address, keys
 pytestmark = pytest.mark.lab
 
 MANY = 1000
+AT_ONCE = 100
+AGAIN_S = 3
+LIMIT_S = 300  # only ends a test that has failed
 
 
 def many_peers() -> list[dict]:
@@ -41,15 +45,24 @@ async def test_a_thousand_relayed_peers_are_served_by_one_socket(tmp_path):
         assert all(endpoint is None for _sent, _received, endpoint, _handshake_s in traffic.values())
 
         home.carried[0].cancel()  # the board's packets are counted here instead of being carried
-        spoken_to = {keys.key_from_text(keys.NODE, peer["Key"]) for peer in peers}
+        unheard = {
+            keys.key_from_text(keys.NODE, peer["Key"]): (peer["Addresses"][0].split("/")[0], 9) for peer in peers
+        }
         with home.board.open(socket.SOCK_DGRAM) as sender:
-            for peer in peers:
-                sender.sendto(b"hello", (peer["Addresses"][0].split("/")[0], 9))
-        async with asyncio.timeout(60):
-            while spoken_to:
-                key, datagram = await home.board_plane.receive()
-                assert datagram[:4] == b"\x01\0\0\0"  # a handshake begins, with each of them by its own name
-                spoken_to.discard(key)
+            async with asyncio.timeout(LIMIT_S):
+                while unheard:
+                    # The tunnel's own queue drops what is beyond 500 packets, and on a busy machine nobody empties it
+                    # meanwhile: a few at a time, and again those that were lost all the same.
+                    under_way = list(unheard)[:AT_ONCE]
+                    for key in under_way:
+                        sender.sendto(b"hello", unheard[key])
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(AGAIN_S):
+                            while any(key in unheard for key in under_way):
+                                key, datagram = await home.board_plane.receive()
+                                # A handshake begins, with each of them by its own name.
+                                assert datagram[:4] == b"\x01\0\0\0"
+                                unheard.pop(key, None)
 
 
 async def test_among_a_thousand_peers_one_is_heard_and_answered_by_the_relay(tmp_path):
