@@ -169,7 +169,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[places.Place]:
     places.use(micropythons[0])
     yield micropythons[0]
     places.use(places.HERE)
-    if not micropythons[0].clean:
+    if micropythons[0].clean:
+        micropythons[0].forget()
+    else:
         micropythons.pop().close()
 
 

@@ -11,6 +11,7 @@ from wayhomed.agent import relay_links
 from wayhomed.wire import derp, disco, keys
 from wayhomed.wire.errors import BadWire
 
+pytestmark = pytest.mark.both_pythons
 HANDSHAKE = b"\x01\0\0\0" + bytes(144)
 
 
@@ -185,8 +186,8 @@ async def test_a_relay_that_misbehaves_is_tried_again_and_told(tmp_path, fault):
         assert 900 not in w.board.links.errors
 
 
-async def test_a_relay_that_takes_the_connection_and_says_nothing_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(relay_links, "_HANDSHAKE_MS", 50)
+async def test_a_relay_that_takes_the_connection_and_says_nothing_is_given_up(tmp_path, monkeypatch, place):
+    monkeypatch.setattr(place.module(relay_links), "_HANDSHAKE_MS", 50)
     async with world(tmp_path) as w:
         w.relay.misbehave = "silent"
         w.up("key")
@@ -195,7 +196,7 @@ async def test_a_relay_that_takes_the_connection_and_says_nothing_is_given_up(tm
 
 async def test_a_relay_that_falls_silent_is_left(tmp_path, monkeypatch):
     async with world(tmp_path) as w:
-        monkeypatch.setattr(relay_links, "_SILENCE_MS", 20)
+        monkeypatch.setattr(w.place.module(relay_links), "_SILENCE_MS", 20)
         w.up("key")
         await until(lambda: any("silent" in text for text in w.log))
 

@@ -16,6 +16,7 @@ inside: the number of the other's question in whose answering this one is asked,
 """
 
 import asyncio
+import builtins
 import json
 import select
 import sys
@@ -373,7 +374,7 @@ def _find(name: str, module: str):
     """Return a class by its name and module; without one, whichever module of the board's has it; None: nobody."""
     if module.startswith(_PACKAGE):
         return getattr(_module(module), name)
-    for place in [sys.modules.get("builtins"), asyncio] + [
+    for place in [builtins, asyncio] + [
         sys.modules[loaded] for loaded in list(sys.modules) if loaded.startswith(_PACKAGE)
     ]:
         found = getattr(place, name, None)

@@ -86,9 +86,12 @@ class There:
     def detach(self) -> None:
         """To be called when all that was begun there has ended."""
         self._stop_serving()
+        self.clean = True
+
+    def forget(self) -> None:
+        """Let both ends go of each other's objects; none of them may be used again."""
         self._link.forget()
         self._link.ask("forget")
-        self.clean = True
 
     def _stop_serving(self) -> None:
         if self._loop is not None:

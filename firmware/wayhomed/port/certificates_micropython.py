@@ -57,7 +57,7 @@ def judge(chain: list, server_name: str, certificate_name: str, dates_matter: bo
         if flags & ~_WRONG_NAME and name != server_name:
             flags &= ~_WRONG_NAME  # the other faults are worse
         if flags:
-            raise TlsRefused("the certificate of " + server_name + " is not trusted: " + _words(flags, name))
+            raise TlsRefused("the certificate of " + server_name + " is not trusted: " + _words(flags, name, chain))
         if mbedtls.crt_check_extended_key_usage(shown, _SERVER_AUTH, len(_SERVER_AUTH)) != 0:
             raise TlsRefused("the certificate of " + server_name + " is not trusted: it is not for servers")
     finally:
@@ -65,10 +65,13 @@ def judge(chain: list, server_name: str, certificate_name: str, dates_matter: bo
         mbedtls.crt_free(trusted)
 
 
-def _words(flags: int, name: str) -> str:
+def _words(flags: int, name: str, chain: list) -> str:
     """Return the first fault in OpenSSL's words, which people find when they search, in OpenSSL's order."""
     if flags & _NOT_TRUSTED:
-        return "unable to get local issuer certificate"
+        issuer, subject = names_of(chain[-1])
+        if issuer != subject:
+            return "unable to get local issuer certificate"
+        return "self-signed certificate" + (" in certificate chain" if len(chain) > 1 else "")
     if flags & _WRONG_NAME:
         return "Hostname mismatch, certificate is not valid for '" + name + "'."
     if flags & _EXPIRED:
