@@ -13,6 +13,7 @@ from wayhomed.linux.errors import DataPlaneError
 from wayhomed.wire import disco, keys, stun
 from wayhomed.wire.address import endpoint_text
 
+pytestmark = pytest.mark.both_pythons
 INITIATION = b"\x01\0\0\0" + bytes(144)
 DATA = b"\x04\0\0\0" + bytes(92)
 NAS_AT = (bytes((203, 0, 113, 9)), 41641)
@@ -23,8 +24,8 @@ STUN_AT = (bytes((127, 0, 0, 1)), 3479)
 class Clock:
     """The daemon's clock, which a test can put forward, and stop; what waits for it must be woken."""
 
-    def __init__(self):
-        self._real = paths.monotonic_ms
+    def __init__(self, real):
+        self._real = real
         self._ahead_ms = 0
         self._stopped_ms = None
 
@@ -43,17 +44,17 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    made = Clock()
-    monkeypatch.setattr(paths, "monotonic_ms", made)
+def clock(monkeypatch, place):
+    made = Clock(place.module(paths).monotonic_ms)
+    monkeypatch.setattr(place.module(paths), "monotonic_ms", made)
     return made
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch):
-    monkeypatch.setattr(daemon, "_SETTLE_MS", 5)
-    monkeypatch.setattr(paths, "_BROKEN_MS", 5)
-    monkeypatch.setattr(paths, "POLL_MS", 20)
+def at_once(monkeypatch, place):
+    monkeypatch.setattr(place.module(daemon), "_SETTLE_MS", 5)
+    monkeypatch.setattr(place.module(paths), "_BROKEN_MS", 5)
+    monkeypatch.setattr(place.module(paths), "POLL_MS", 20)
 
 
 class DirectPeer(Peer):
@@ -151,7 +152,7 @@ async def test_a_keepalive_alone_wakes_nothing(tmp_path):
         nas.packet(w, keepalive)
         await until(lambda: (w.node_key, nas.key, keepalive) in w.relay.packets)
         assert nas.received(w) == []
-        assert w.board.paths.next_timer_ms(paths.monotonic_ms()) is None
+        assert w.board.paths.next_timer_ms(w.place.module(paths).monotonic_ms()) is None
         assert w.data_plane.polls == 0
 
 
