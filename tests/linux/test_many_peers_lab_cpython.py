@@ -45,6 +45,7 @@ async def test_a_thousand_relayed_peers_are_served_by_one_socket(tmp_path):
         assert all(endpoint is None for _sent, _received, endpoint, _handshake_s in traffic.values())
 
         home.carried[0].cancel()  # the board's packets are counted here instead of being carried
+        await asyncio.wait(home.carried[:1])
         unheard = {
             keys.key_from_text(keys.NODE, peer["Key"]): (peer["Addresses"][0].split("/")[0], 9) for peer in peers
         }

@@ -32,27 +32,40 @@ def netlink_address(groups: int):
     return 0, groups
 
 
+# Who waits, by descriptor. A waiter that is cancelled ends only when the loop comes to it; somebody else may wait for
+# the same descriptor by then, and must not be taken off the loop in its stead.
+_readers: dict = {}
+_writers: dict = {}
+
+
 async def wait_readable(source) -> None:
     """Wait until a socket or descriptor has something to read, or is at its end."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
     descriptor = source if isinstance(source, int) else source.fileno()
     loop.add_reader(descriptor, _wake, ready)
+    _readers[descriptor] = ready
     try:
         await ready
     finally:
-        loop.remove_reader(descriptor)
+        if _readers.get(descriptor) is ready:
+            del _readers[descriptor]
+            loop.remove_reader(descriptor)
 
 
 async def wait_writable(sink) -> None:
     """Wait until a socket takes more, or its connection has come to an outcome."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
-    loop.add_writer(sink.fileno(), _wake, ready)
+    descriptor = sink.fileno()
+    loop.add_writer(descriptor, _wake, ready)
+    _writers[descriptor] = ready
     try:
         await ready
     finally:
-        loop.remove_writer(sink.fileno())
+        if _writers.get(descriptor) is ready:
+            del _writers[descriptor]
+            loop.remove_writer(descriptor)
 
 
 def _wake(ready) -> None:
