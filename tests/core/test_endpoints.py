@@ -84,6 +84,37 @@ def test_an_outside_endpoint_is_remembered_for_five_minutes_and_ten_seconds():
     assert one.current(REMEMBERED_MS + 20_001) == []
 
 
+def test_a_call_names_what_the_newest_report_of_each_family_has_and_no_memories():
+    one = own()
+    one.interfaces_changed(ips("192.168.1.20"))
+    both = [("[2001:db8:1::9]:41641", 1)]
+    one.report_received(report(("203.0.113.9:1", 1), mapped6=both), 0)
+    assert one.to_call_with(0) == [at("203.0.113.9:1"), at("[2001:db8:1::9]:41641"), at("192.168.1.20:41641")]
+    # another mapping of IPv4, no word of IPv6
+    one.report_received(report(("203.0.113.9:2", 1)), 20_000)
+    assert one.to_call_with(20_000) == [at("203.0.113.9:2"), at("[2001:db8:1::9]:41641"), at("192.168.1.20:41641")]
+    assert at("203.0.113.9:1") in [endpoint for endpoint, _kind in one.current(20_000)]
+
+
+def test_a_call_names_the_last_that_was_seen_while_nobody_answers():
+    one = own()
+    one.report_received(report(("203.0.113.9:1", 1)), 0)
+    one.report_received(report(), 20_000)
+    one.interfaces_changed(ips("192.168.1.21"))
+    assert one.to_call_with(20_000) == [at("203.0.113.9:1"), at("192.168.1.21:41641")]
+    one.report_received(report(("203.0.113.9:2", 1)), 25_000)
+    assert one.to_call_with(25_000) == [at("203.0.113.9:2"), at("192.168.1.21:41641")]
+    assert one.to_call_with(25_000 + REMEMBERED_MS + 1) == [at("192.168.1.21:41641")]
+
+
+def test_an_own_address_that_was_once_seen_from_outside_is_always_named_in_a_call():
+    one = own()
+    one.interfaces_changed(ips("203.0.113.9"))
+    one.report_received(report(("203.0.113.9:41641", 1)), 0)
+    one.report_received(report(("203.0.113.77:5", 1)), 20_000)
+    assert one.to_call_with(20_000) == [at("203.0.113.77:5"), at("203.0.113.9:41641")]
+
+
 def test_a_nat_with_a_new_mapping_each_time_does_not_crowd_out_the_own_addresses():
     one = own()
     one.interfaces_changed(ips("192.168.1.20", "10.0.0.7"))

@@ -89,7 +89,8 @@ class PathKeeper:
         self._pings: list = []
         self._waiting: dict = {}  # txid -> _Ping
         if self._told is not None:
-            self._core.own_endpoints([endpoint for endpoint, _kind in self._told], monotonic_ms())
+            now_ms = monotonic_ms()
+            self._core.own_endpoints(self._own_endpoints.to_call_with(now_ms), now_ms)
 
     def tunnel_stands(self, data_plane) -> bool:
         """Note that a data plane was started; return whether our disco key changed for it.
@@ -459,7 +460,7 @@ class PathKeeper:
         changed = self._told is None or sorted(current) != sorted(self._told)
         if changed:
             self._told = current
-        self._core.own_endpoints([endpoint for endpoint, _kind in current], now_ms)
+        self._core.own_endpoints(self._own_endpoints.to_call_with(now_ms), now_ms)
         if changed or before != self.net_info():
             self._board.endpoints_changed()
         self._measured.set()

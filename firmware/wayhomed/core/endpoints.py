@@ -90,6 +90,27 @@ class OwnEndpoints:
                 entries.append(((ip, self._port), LOCAL))
         return entries
 
+    def to_call_with(self, now_ms: int) -> list:
+        """Return the endpoints for a CallMeMaybe: those of current() that the newest report of their family has, and
+        our own addresses.
+
+        A stock client stays with an address that has gone silent until another answers faster than that one once did.
+        It leaves it at once when a call does not name it any more. So what is no more than a memory is left out.
+        """
+        current = self.current(now_ms)
+        newest_ms: dict = {}  # bytes of an address -> when a report last had one of that family
+        for entry, seen_ms in self._seen_ms.items():
+            family = len(entry[0][0])
+            newest_ms[family] = max(seen_ms, newest_ms.get(family, seen_ms))
+        return [
+            entry[0]
+            for entry in current
+            if self._is_local(entry[0]) or self._seen_ms[entry] == newest_ms[len(entry[0][0])]
+        ]
+
+    def _is_local(self, endpoint: tuple) -> bool:
+        return endpoint[1] == self._port and endpoint[0] in self._local
+
     def is_fresh(self, now_ms: int) -> bool:
         """Tell whether a CallMeMaybe may carry these endpoints without asking again."""
         now_ms = self._clock(now_ms)
