@@ -17,10 +17,28 @@ def test_a_whole_text_is_read():
 def test_a_text_that_is_cut_off_anywhere_is_refused():
     for end in range(len(WHOLE)):
         raises(ValueError, parse, WHOLE[:end])
+    # Found before a parser is asked, which might take it for whole.
+    for text in (b"[1", b'{"a": {}', b'"a', b'["a', b'"a\\"'):
+        assert str(raises(ValueError, parse, text)) == "cut off"
 
 
 def test_what_is_no_json_is_refused():
-    for text in (b"", b"}", b"]", b"{}}", b"[[]", b'"', b'"a\\"', b"x", b"\xff", b'{"a"', b"{} {}", b"\0"):
+    for text in (
+        b"",
+        b"}",
+        b"]",
+        b"{}}",
+        b"[[]",
+        b'"',
+        b'"a\\"',
+        b"x",
+        b"\xff",
+        b'{"a"',
+        b"{} {}",
+        b"\0",
+        b"}{",
+        b"1]",
+    ):
         raises(ValueError, parse, text)
 
 

