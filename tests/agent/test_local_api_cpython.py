@@ -387,7 +387,7 @@ class Watcher:
 
     async def line(self, part=""):
         """Return the next line that holds a text."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 line = (await self._process.stdout.readline()).decode()
                 assert line, (await self._process.stderr.read()).decode()
@@ -760,7 +760,7 @@ def test_wayhomed_refuses_in_words_what_it_can_not_use(tmp_path):
         (["--state", str(tmp_path / "b"), "--interface", "a/b"], 2, "--interface"),
     ):
         done = subprocess.run(
-            [*WAYHOMED, *words], capture_output=True, text=True, env=environment(), check=False, timeout=30
+            [*WAYHOMED, *words], capture_output=True, text=True, env=environment(), check=False, timeout=60
         )
         assert done.returncode == status, (words, done.stderr)
         assert part in done.stdout + done.stderr, (words, done.stderr)

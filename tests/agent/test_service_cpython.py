@@ -66,7 +66,7 @@ def start(request, tmp_path):
 def test_systemd_hears_that_it_is_ready_how_it_is_and_that_it_stops(start):
     daemon = start()
     daemon.wait_for("READY=1")
-    wait_until(lambda: any(text.startswith("STATUS=down") for text in daemon.listen()), 30, "the status line")
+    wait_until(lambda: any(text.startswith("STATUS=down") for text in daemon.listen()), 60, "the status line")
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.process.wait(60) == 0
     assert daemon.listen()[-1] == "STOPPING=1"
@@ -83,7 +83,7 @@ def test_a_loop_that_stands_still_feeds_nobody(start):
     daemon.wait_for("WATCHDOG=1", 2)
     daemon.process.send_signal(signal.SIGSTOP)
     stat = Path(f"/proc/{daemon.process.pid}/stat")
-    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", 30, "the daemon to stand still")
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", 60, "the daemon to stand still")
     daemon.listen()
     before = len(daemon.heard)
     with pytest.raises(Exception, match="more food"):
@@ -95,7 +95,7 @@ def test_a_loop_that_stands_still_feeds_nobody(start):
 def test_a_watchdog_that_is_meant_for_another_process_is_left_alone(start):
     daemon = start(WATCHDOG_USEC="200000", WATCHDOG_PID="1")
     daemon.wait_for("READY=1")
-    wait_until(lambda: any(text.startswith("STATUS=") for text in daemon.listen()), 30, "the status line")
+    wait_until(lambda: any(text.startswith("STATUS=") for text in daemon.listen()), 60, "the status line")
     assert "WATCHDOG=1" not in daemon.listen()
 
 
@@ -136,10 +136,10 @@ def test_sigusr1_puts_a_new_process_in_its_place_and_no_signal_is_lost_meanwhile
 def test_a_new_process_has_no_descriptor_of_the_old_one(start):
     daemon = start()
     daemon.wait_for("READY=1")
-    wait_until(lambda: any(text.startswith("STATUS=") for text in daemon.listen()), 30, "the status line")
+    wait_until(lambda: any(text.startswith("STATUS=") for text in daemon.listen()), 60, "the status line")
     folder = Path(f"/proc/{daemon.process.pid}/fd")
     before = len(list(folder.iterdir()))
     for times in (2, 3, 4):
         daemon.process.send_signal(signal.SIGUSR1)
         daemon.wait_for("READY=1", times)
-    wait_until(lambda: len(list(folder.iterdir())) <= before, 30, "as few descriptors as before")
+    wait_until(lambda: len(list(folder.iterdir())) <= before, 60, "as few descriptors as before")

@@ -40,7 +40,7 @@ class Coordinator:
         self._loop.close()
 
     def do(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=60)
 
     def join(self, secret, number=1, hostname="board", **hostinfo):
         """Bring a device in by an auth key."""

@@ -44,13 +44,13 @@ def test_serve_with_nothing_said_takes_this_machines_address_and_keeps_it(tmp_pa
 
         first = serve(tmp_path / "first")
         said = "Serving http://192.168.2.30:8080 "
-        wait_until(lambda: said in (tmp_path / "first").read_text(), 30, "the first start")
+        wait_until(lambda: said in (tmp_path / "first").read_text(), 60, "the first start")
         assert "is a guess" in (tmp_path / "first").read_text()
         first.send_signal(signal.SIGINT)
         assert first.wait(30) == 0
         host.change_address("eth0", "192.168.2.31")
         serve(tmp_path / "second")
-        wait_until(lambda: said in (tmp_path / "second").read_text(), 30, "the second")
+        wait_until(lambda: said in (tmp_path / "second").read_text(), 60, "the second")
         assert "is a guess" not in (tmp_path / "second").read_text()
 
 
@@ -66,7 +66,7 @@ def test_a_machine_whose_network_has_no_way_out_goes_by_its_address_there_and_on
         host.run(["ip", "address", "flush", "dev", "eth0"])
         with log.open("wb") as file:
             host.popen([WAYHOME, "serve", "--state", state], stdout=file, stderr=file)
-        wait_until(lambda: "serves this machine alone" in log.read_text(), 30, "the warning")
+        wait_until(lambda: "serves this machine alone" in log.read_text(), 60, "the warning")
         assert "Serving http://127.0.0.1:8080 " in log.read_text()
         assert own_url.remembered(state) is None
 

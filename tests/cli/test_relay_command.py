@@ -35,7 +35,7 @@ def running(state: Path, *words: str) -> Iterator[dict]:
         yield json.loads(process.stdout.readline())
     finally:
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
 
 

@@ -20,7 +20,7 @@ async def quiet(streams: list[MapStream]) -> None:
     """Return once everything that is on its way has been said and taken."""
     silent = 0
     seen = -1
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while silent < 5:
             await asyncio.sleep(0.05)
             total = sum(len(stream.frames) for stream in streams)
@@ -38,7 +38,7 @@ async def test_with_200_nodes_one_endpoint_change_is_under_1_kb_a_viewer_and_not
         await quiet(streams)
         mover = annas[7][0]
         await mover.update(Endpoints=["198.51.100.7:41641", "192.168.1.7:41641", "[2001:db8::7]:41641"])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not all(stream.frames for client, stream in annas if client is not mover):
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
@@ -106,7 +106,7 @@ async def test_a_viewer_that_reads_too_slowly_gets_a_whole_map_and_costs_no_more
             assert session.link.unsent(session.stream) < UNSENT_BYTES + 300_000
             assert len(session.pending) <= PENDING_CHANGES
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not server.counters.slow_viewers:
                 await churn(server, movers, 10, told)
         assert not fast_stream.ended and fast_stream.frames
@@ -135,12 +135,12 @@ async def test_a_client_that_reads_nothing_at_all_is_let_go_and_the_others_go_on
         async def told() -> None:
             await asyncio.sleep(0.03)
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while link._waits.blocked is None:
                 await churn(server, movers, 5, told)
         server.time_passes(61)
         assert server.counters.stalled_links == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(server.coordinator.sessions) > 3:
                 await asyncio.sleep(0.01)
         assert (await annas[1][0].update()).status == 200
@@ -154,7 +154,7 @@ async def test_the_same_message_is_encoded_once_for_all_who_get_it():
         for _, stream in annas[1:]:
             stream.on_message = texts.append
         await annas[0][0].update(Endpoints=["192.0.2.1:41641"])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(texts) < 19:
                 await asyncio.sleep(0.01)
         assert len(set(texts)) == 1 and json.loads(texts[0])["PeersChangedPatch"]

@@ -110,7 +110,7 @@ def test_clients_meet_and_go_direct_where_there_is_no_ipv4_at_all(ipv6_lab: Lab,
     left, _ = join(ipv6_lab, coordinator, tmp_path)
     peer = f"{coordinator.nodes()['right']['addresses'][0]}:80"
     assert "hello from right" in left.wait_for_page(peer).body
-    wait_until(lambda: page_passes_the_relay_by(coordinator, left, peer), 30, "the two talk directly")
+    wait_until(lambda: page_passes_the_relay_by(coordinator, left, peer), 60, "the two talk directly")
     assert families(coordinator, "left") == families(coordinator, "right") == {6}
     assert measured(left) == {6}
 
@@ -122,13 +122,13 @@ def test_with_both_families_clients_measure_and_use_both(dual_lab: Lab, tmp_path
     places = [word for ip in (FOUR, FOUR_TOO, f"[{SIX}]", f"[{SIX_TOO}]") for word in ("--stun-listen", f"{ip}:3478")]
     coordinator.start("--relay-listen", f"[{SIX}]:8443", *places)
     clients = join(dual_lab, coordinator, tmp_path)
-    wait_until(lambda: all(measured(client) == {4, 6} for client in clients), 30, "both measured both families")
-    wait_until(lambda: all(families(coordinator, client.name) == {4, 6} for client in clients), 30, "both told both")
+    wait_until(lambda: all(measured(client) == {4, 6} for client in clients), 60, "both measured both families")
+    wait_until(lambda: all(families(coordinator, client.name) == {4, 6} for client in clients), 60, "both told both")
     left, _ = clients
     peer = f"{coordinator.nodes()['right']['addresses'][0]}:80"
     assert "hello from right" in left.wait_for_page(peer).body
     # the right home's NAT lets nobody in by IPv4; by IPv6 they meet
-    wait_until(lambda: page_passes_the_relay_by(coordinator, left, peer), 30, "the two talk directly")
+    wait_until(lambda: page_passes_the_relay_by(coordinator, left, peer), 60, "the two talk directly")
 
 
 def test_a_relay_of_both_families_serves_a_client_that_has_ipv6_alone(dual_lab: Lab, tmp_path: Path):

@@ -67,7 +67,7 @@ class Home:
             lambda: self.mesh.start_board("board"), lambda: self.mesh.start_board("board2", "--accept-routes")
         )
         address = self.mesh.publish("nas", "board", NAS)
-        lab.wait_until(lambda: lab.host("board2").reaches(address), 30, "the NAS to answer")
+        lab.wait_until(lambda: lab.host("board2").reaches(address), 60, "the NAS to answer")
         self.film = Transfer.start(
             lab.host("nas"), lab.host("board2"), f"http://{address}", name="film", rate=RATE // 4
         )
@@ -117,7 +117,7 @@ def cpu_s(board: Board) -> float:
 def test_a_neighbours_flood_breaks_nothing_and_hardly_reaches_the_one_it_is_sent_for(home: Home):
     at_home = home.sniffer(home.lab.switch, "home", f"dst {BOARD} and dst port 41641 and {DISCO}", "copied")
     wait_until(
-        lambda: [payload for _, _, payload in at_home.datagrams() if len(payload) == PING_BYTES], 30, "a ping to copy"
+        lambda: [payload for _, _, payload in at_home.datagrams() if len(payload) == PING_BYTES], 60, "a ping to copy"
     )
     copied = next(payload for _, _, payload in at_home.stop() if len(payload) == PING_BYTES)
     resident_kib, begun_s, before_s = home.board.resident_kib(), time.monotonic(), cpu_s(home.board)
@@ -151,14 +151,14 @@ def test_a_member_that_lies_about_where_it_is_moves_nobodys_packets(home: Home):
     liar = Board(home.lab.host("nas"), home.folder)
     options = ["--state", liar.state, "--socket", liar.socket]
     process = home.attack("liar.py", BOARD, VICTIM, ",".join(NOBODYS + others), *options)
-    wait_until(lambda: liar.socket.exists() or process.poll() is not None, 30, "the liar to start")
+    wait_until(lambda: liar.socket.exists() or process.poll() is not None, 60, "the liar to start")
     up = liar.join(home.mesh.url, home.mesh.key, name="liar")
     assert up.wait(60) == 0, up.communicate()
     home.mesh.wait_online("liar")
     address = home.mesh.address_of("liar")
     asking = home.lab.host("board").popen(["ping", "-n", "-i", "0.2", address])  # or nobody would ask its addresses
     begun_s = time.monotonic()
-    wait_until(at_victim.datagrams, 30, "the first lie to be looked at")
+    wait_until(at_victim.datagrams, 60, "the first lie to be looked at")
     time.sleep(LIES_S)
     home.is_well(resident_kib)
     asking.kill()

@@ -58,7 +58,7 @@ def to_board2(mesh: Mesh) -> Transfer:
     """Have two boards join; return a transfer from the NAS behind one to the other."""
     mesh.together(lambda: mesh.start_board("board"), lambda: mesh.start_board("board2", "--accept-routes"))
     address = mesh.publish("nas", "board", NAS)
-    mesh.lab.wait_until(lambda: mesh.lab.host("board2").reaches(address), 30, "the NAS to answer")
+    mesh.lab.wait_until(lambda: mesh.lab.host("board2").reaches(address), 60, "the NAS to answer")
     return Transfer.start(
         mesh.lab.host("nas"), mesh.lab.host("board2"), f"http://{address}", name="film", rate=RATE // 4
     )

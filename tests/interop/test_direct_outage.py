@@ -82,7 +82,7 @@ def two_films(mesh: Mesh) -> list[Transfer]:
     address = mesh.publish("nas", "board", NAS)
     mesh.wait_online("traveller", "board", "board2")
     traveller.wait_for_page("nas:80")
-    lab.wait_until(lambda: lab.host("board2").reaches(address), 30, "the NAS to answer")
+    lab.wait_until(lambda: lab.host("board2").reaches(address), 60, "the NAS to answer")
     url, headers = traveller.proxied("nas:80")
     nas, rate = lab.host("nas"), RATE // 4
     return [

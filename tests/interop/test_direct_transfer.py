@@ -80,7 +80,7 @@ def test_a_transfer_between_two_homes_with_boards_outlives_the_loss_of_udp(folde
         mesh = Mesh(lab, folder)
         mesh.together(lambda: mesh.start_board("board"), lambda: mesh.start_board("board2", "--accept-routes"))
         address = mesh.publish("nas", "board", NAS)
-        wait_until(lambda: lab.host("board2").reaches(address), 30, "the NAS to answer")
+        wait_until(lambda: lab.host("board2").reaches(address), 60, "the NAS to answer")
         pulse = Pulse(lab.host("board2"), address, interval_s=0.1, size=100)
 
         def start() -> Transfer:

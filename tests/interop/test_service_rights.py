@@ -69,7 +69,7 @@ def test_a_user_with_three_capabilities_joins_and_carries_traffic(
         words = ["curl", "--silent", "--max-time", "3", f"http://{NAS}/"]
         return far.host.run(words, check=False).stdout.startswith("hello from nas")
 
-    wait_until(nas_answers, 40, "the NAS behind the board")
+    wait_until(nas_answers, 60, "the NAS behind the board")
 
     socket = board.host.run(["stat", "-c", "%a %u %g", board.socket]).stdout.split()
     assert socket == ["660", str(USER_ID), str(USER_ID)]

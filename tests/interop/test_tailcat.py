@@ -69,9 +69,9 @@ class TailcatPair:
                 text=True,
                 env=self._environment(host),
             )
-        wait_until(lambda: re.search(r"address: (tc\S+)", log.read_text()), 30, "tailcat names its address")
+        wait_until(lambda: re.search(r"address: (tc\S+)", log.read_text()), 60, "tailcat names its address")
         self.address = re.search(r"address: (tc\S+)", log.read_text())[1]
-        wait_until(lambda: len(self.status()["clients"]) == 1, 30, "tailcat is at the relay")
+        wait_until(lambda: len(self.status()["clients"]) == 1, 60, "tailcat is at the relay")
 
     def send(self, host: str) -> subprocess.CompletedProcess[str]:
         return self.lab.host(host).run(
@@ -101,7 +101,7 @@ def test_a_message_from_one_tailcat_reaches_the_other_behind_a_carriers_nat(pair
     pair.start_listener("board")
     sent = pair.send("traveller")
     assert sent.returncode == 0, sent.stderr
-    heard, _ = pair.listener.communicate(timeout=30)
+    heard, _ = pair.listener.communicate(timeout=60)
     assert heard == MESSAGE
     status = pair.status()
     assert status["relay"]["admitted"] == 2

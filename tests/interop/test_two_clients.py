@@ -86,7 +86,7 @@ def test_two_clients_on_one_lan_talk_past_the_relay(lab: Lab, coordinator: Coord
     reach_each_other(coordinator, one, two)
     peer = f"{address_of(coordinator, 'two')}:80"
 
-    wait_until(lambda: not goes_by_relay(coordinator, one, peer), 30, "packets between the two pass the relay by")
+    wait_until(lambda: not goes_by_relay(coordinator, one, peer), 60, "packets between the two pass the relay by")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_clients_outlive_a_restart_of_the_coordinator_and_come_back_by_themselve
     reach_each_other(coordinator, one, two)
     before = coordinator.ask("node", "list")
     peer = f"{address_of(coordinator, 'two')}:80"
-    wait_until(lambda: not goes_by_relay(coordinator, one, peer), 30, "the two talk directly")
+    wait_until(lambda: not goes_by_relay(coordinator, one, peer), 60, "the two talk directly")
     assert coordinator.process is not None
     coordinator.process.kill()
     coordinator.process.wait()
@@ -128,6 +128,6 @@ def test_an_ephemeral_client_that_logs_out_is_gone(lab: Lab, coordinator: Coordi
     one, two = join(lab, coordinator, tmp_path, "one", "two", ephemeral=True)
     reach_each_other(coordinator, one, two)
     two.stop()
-    wait_until(lambda: len(coordinator.ask("node", "list")) == 1, 30, "the ephemeral node is gone")
+    wait_until(lambda: len(coordinator.ask("node", "list")) == 1, 60, "the ephemeral node is gone")
     (left,) = coordinator.ask("node", "list")
     assert left["name"] == "one" and left["online"]

@@ -42,7 +42,7 @@ def test_files_go_in_and_out_whole(guest: Guest):
 def test_a_command_that_takes_too_long_is_ended_with_its_children(guest: Guest):
     with pytest.raises(subprocess.TimeoutExpired):
         guest.run(["sh", "-c", "sleep 987 & sleep 987"], timeout=2)
-    wait_until(lambda: "sleep 987" not in guest.run(["ps"]).stdout.replace("ps", ""), 30, "its children to end")
+    wait_until(lambda: "sleep 987" not in guest.run(["ps"]).stdout.replace("ps", ""), 60, "its children to end")
 
 
 def test_a_background_process_is_read_line_by_line_written_to_and_signalled(guest: Guest):
@@ -80,7 +80,7 @@ def test_a_guest_ends_with_its_owner_however_that_ends():
         owner.kill()
         owner.wait()
     for pid in (str(keeper), *emulators):
-        wait_until(lambda pid=pid: not _runs(pid), 30, f"process {pid} to end")
+        wait_until(lambda pid=pid: not _runs(pid), 60, f"process {pid} to end")
 
 
 def _runs(pid: str) -> bool:

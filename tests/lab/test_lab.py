@@ -60,7 +60,7 @@ def alive(pid):
 def running_for_ever(host):
     """Return a process that is past nsenter and in the host."""
     process = host.popen(["sleep", "1000"])
-    wait_until(lambda: "sleep" in Path(f"/proc/{process.pid}/comm").read_text(), 10, "the program to be there")
+    wait_until(lambda: "sleep" in Path(f"/proc/{process.pid}/comm").read_text(), 60, "the program to be there")
     return process
 
 
@@ -105,7 +105,7 @@ def test_the_coordinator_sees_customers_by_the_carriers_address(story):
 def test_the_nas_tells_who_asked(story):
     page = story.host("board").run(["curl", "-sS", "http://192.168.1.10/hello"]).stdout
     assert page == "hello from nas; you are 192.168.1.2\n"
-    last = wait_until(story.host("nas").web_log, 10, "the request in the log")[-1]
+    last = wait_until(story.host("nas").web_log, 60, "the request in the log")[-1]
     assert last["client"] == "192.168.1.2"
     assert (last["method"], last["path"], last["host"], last["status"]) == ("GET", "/hello", "192.168.1.10", 200)
 
@@ -194,7 +194,7 @@ def test_a_pulled_cable_is_seen_and_can_be_put_back(pair):
     assert not reaches(pair.host("two"), "203.0.113.1")
     pair.host("one").plug("eth0")
     # The other end is in the middle of asking in vain for this one's Ethernet address; it asks again each second.
-    pair.wait_until(lambda: reaches(pair.host("two"), "203.0.113.1"), 20, "the cable carries again")
+    pair.wait_until(lambda: reaches(pair.host("two"), "203.0.113.1"), 60, "the cable carries again")
     assert pair.host("one").run(["ip", "-6", "addr", "show", "eth0"]).stdout.count("2001:db8:1::1")
 
 
@@ -218,7 +218,7 @@ def test_a_stream_comes_as_it_was_sent_and_its_pauses_are_noted(story):
     unplugged = time.monotonic()
     time.sleep(0.5)
     board.plug("eth0")
-    wait_until(lambda: transfer.longest_silence_s(unplugged - 0.2) > 0.4, 20, "the pause to be noted")
+    wait_until(lambda: transfer.longest_silence_s(unplugged - 0.2) > 0.4, 60, "the pause to be noted")
     assert transfer.received_between(unplugged + 0.1, unplugged + 0.4) == 0
     total = transfer.stop()
     assert total >= 65_536 and total == transfer.received_bytes()
@@ -228,7 +228,7 @@ def test_a_stream_that_breaks_is_told(story):
     transfer = Transfer.start(story.host("nas"), story.host("board"), "http://192.168.1.10", name="breaks", rate=99_999)
     story.host("board").run(["ss", "--kill", "--tcp", "dport", "=", ":80"])
     with pytest.raises(HostError, match="the transfer breaks broke"):
-        wait_until(lambda: not transfer.lines(), 20, "the break to be told")
+        wait_until(lambda: not transfer.lines(), 60, "the break to be told")
 
 
 # -- running things
@@ -364,7 +364,7 @@ def test_a_lab_ends_with_its_builder_even_by_kill_9():
         assert record.load(name).owner.pid == builder.pid
         builder.kill()
         builder.wait()
-    wait_until(lambda: not any(alive(pid) for pid in pids), 20, "the lab's processes to end")
+    wait_until(lambda: not any(alive(pid) for pid in pids), 60, "the lab's processes to end")
     # only the record is left, and whoever comes next removes it
     # (or has: other programs on this machine look as well)
     record.remove_orphans()
@@ -382,9 +382,9 @@ def test_a_builder_killed_at_any_moment_leaves_nothing():
         )
         with builder:
             # killed when this much is done: the record claimed, the keeper known, ...
-            wait_until(lambda name=name: record.load(name), 20, "the record")
+            wait_until(lambda name=name: record.load(name), 60, "the record")
             if number % 2:
-                wait_until(lambda name=name: record.load(name).keeper, 20, "the keeper")
+                wait_until(lambda name=name: record.load(name).keeper, 60, "the keeper")
             builder.kill()
             builder.wait()
         found = record.load(name)
@@ -392,7 +392,7 @@ def test_a_builder_killed_at_any_moment_leaves_nothing():
         assert record.load(name) is None
         if found.keeper is not None:
             # its last zombies are reaped by whoever inherits the builder's children
-            wait_until(lambda keeper=found.keeper: not keeper.is_running(), 20, "the keeper to be gone")
+            wait_until(lambda keeper=found.keeper: not keeper.is_running(), 60, "the keeper to be gone")
 
 
 _WAITING_BUILDER = """
@@ -408,9 +408,9 @@ def test_a_host_that_is_being_set_up_ends_with_its_builder():
     name = f"setup-{os.getpid()}"
     words = [sys.executable, "-c", _WAITING_BUILDER, name]
     with subprocess.Popen(words, env={**python_environment(), "BUILDER": name}) as builder:
-        waiting = wait_until(lambda: sleepers(f"BUILDER={name}"), 20, "a host that waits for its interface")
+        waiting = wait_until(lambda: sleepers(f"BUILDER={name}"), 60, "a host that waits for its interface")
         builder.kill()
-    wait_until(lambda: not any(alive(pid) for pid in waiting), 20, "the host's script to end")
+    wait_until(lambda: not any(alive(pid) for pid in waiting), 60, "the host's script to end")
     record.remove_orphans()
     assert record.load(name) is None
 

@@ -88,7 +88,7 @@ class Ends:
     async def received_until_last(self):
         """Return what the shared port gets up to LAST."""
         found = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not found or found[-1][1] != LAST:
                 found.append(await self.shared.receive())
         return found[:-1]
@@ -109,7 +109,7 @@ def ends():
 
 
 async def received(opened):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return await asyncio.get_running_loop().sock_recvfrom(opened, 4096)
 
 

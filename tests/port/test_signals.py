@@ -7,7 +7,7 @@ from wayhomed.port import process, runtime
 from wayhomed.port.ffi import libc
 from wayhomed.port.tasks import wait_for_event
 
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 
 
 def send(number) -> None:

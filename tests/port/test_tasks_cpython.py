@@ -21,4 +21,4 @@ async def test_a_cancellation_in_the_moment_of_the_event_is_not_swallowed():
     event.set()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 1)
+        await asyncio.wait_for(task, 30)

@@ -6,7 +6,7 @@ import ssl
 from relay.people import NONCE, Person
 from wayhomed.wire import derp
 
-_PATIENCE_S = 20  # only ever waited for when something is broken
+_PATIENCE_S = 60  # only ever waited for when something is broken
 
 
 class DerpClient:

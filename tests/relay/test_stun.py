@@ -26,7 +26,7 @@ async def answer(carrier: socket.socket) -> tuple[bytes, tuple]:
     readable = asyncio.Event()
     loop.add_reader(carrier, readable.set)  # uvloop has no sock_recvfrom
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await readable.wait()
     finally:
         loop.remove_reader(carrier)

@@ -88,7 +88,7 @@ class InstalledBoard(Board):
             assert process.poll() is None, self.log_text()[-3000:]
             return self.host.run([*self._wayhomectl(), "log"], check=False).returncode == 0
 
-        wait_until(answers, 30, "the board's local API")
+        wait_until(answers, 60, "the board's local API")
 
     def stop(self) -> int:
         assert self.process is not None
