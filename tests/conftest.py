@@ -163,9 +163,10 @@ def place(request: pytest.FixtureRequest) -> Iterator[places.Place]:
     micropythons = request.getfixturevalue("micropythons")
     if not micropythons:
         try:
-            micropythons.append(places.There())
+            micropython.fetch(BUILD)
         except NoDebianMirror as error:
             pytest.skip(str(error))
+        micropythons.append(places.There())
     places.use(micropythons[0])
     yield micropythons[0]
     places.use(places.HERE)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,9 +19,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from shared import places
 from shared.map_message import take
+from wayhome.images import micropython
 from wayhomed.core import netmap
-from wayhomed.core.dataplane import Plan, Preferences, plan
+from wayhomed.core.dataplane import Facts, Plan, Preferences, plan
+from wayhomed.linux import dataplane
 from wayhomed.linux.dataplane import DataPlane, Settings
 from wayhomed.wire import address, keys
 
@@ -39,6 +43,7 @@ class Namespace:
 
     def __init__(self, name: str):
         self.name = f"whl{os.getpid()}{name}"
+        self.nft = ["nft"]
         _ip("netns", "add", self.name)
         self.ip("link", "set", "lo", "up")
 
@@ -70,10 +75,12 @@ class Namespace:
         return opened
 
     def run(self, *words: str) -> str:
+        if words[0] == "nft":
+            words = (*self.nft, *words[1:])
         done = subprocess.run(
-            ["ip", "netns", "exec", self.name, *words], capture_output=True, text=True, timeout=20, check=False
+            ["ip", "netns", "exec", self.name, *words], capture_output=True, text=True, timeout=60, check=False
         )
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        assert done.returncode == 0, (words, done.returncode, done.stdout, done.stderr)
         return done.stdout
 
     def write(self, setting: str, value: str) -> None:
@@ -115,12 +122,27 @@ class Namespace:
         _ip("netns", "del", self.name)
 
 
+def nft_of_micropython() -> list[str]:
+    """Return the words that start nft with the library that MicroPython's data plane has loaded.
+
+    nft 1.0.6 dies of SIGSEGV when it lists rules that libnftables 1.1 has made; on a board both are of one release.
+    """
+    loader, option, libraries, *_ = micropython.command(micropython.fetch(places.ROOT / "build"))
+    program = shutil.which("nft", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program is not None
+    return [str(places.ROOT / loader), option, str(places.ROOT / libraries), program]
+
+
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
 
 
 class Home:
-    """The namespaces, the two data planes and what both have been told."""
+    """The namespaces, the two data planes and what both have been told.
+
+    The board's data plane runs where the code under test of this test does, in the board's namespace; the traveller's
+    runs here.
+    """
 
     def __init__(self, folder: Path):
         self.spaces: list[Namespace] = []
@@ -142,12 +164,21 @@ class Home:
         self.board.ip("route", "add", "default", "via", CARRIER)
         suffix = str(os.getpid())[-6:]
         self.board_key, self.traveller_key = keys.new_private(b"b" * 32), keys.new_private(b"t" * 32)
-        self.board_plane = DataPlane(Settings(str(folder / "board-undo"), f"whb{suffix}"))
+        self.place = places.current() if places.current() is places.HERE else places.There()
+        with self.board.inside():
+            self.place.start()
+        if self.place is not places.HERE:
+            self.board.nft = nft_of_micropython()
+        self.board_plane = self.make_board_plane(Settings(str(folder / "board-undo"), f"whb{suffix}"))
         self.traveller_plane = DataPlane(Settings(str(folder / "traveller-undo"), f"wht{suffix}"))
         self.board_interface, self.traveller_interface = f"whb{suffix}", f"wht{suffix}"
         self.carried: list[asyncio.Task] = []
         self.held_back = False
         self.read: list[bytes] = []  # what WireGuard gave for peers, while it is held back
+
+    def make_board_plane(self, settings: Settings) -> DataPlane:
+        made: DataPlane = self.place.module(dataplane).DataPlane(settings)
+        return made
 
     def _space(self, name: str) -> Namespace:
         space = Namespace(name)
@@ -223,7 +254,9 @@ class Home:
     def board_plan(self, rules: list, *, published: list | None = None, peers: list | None = None, **given) -> Plan:
         given.setdefault("advertise_routes", [address.prefix_from_text(text) for text in (LAN, LAN6)])
         with self.board.inside():
-            facts = self.board_plane.facts([])
+            found = self.board_plane.facts([])
+        facts = Facts()
+        vars(facts).update(self.place.fields(found))
         return plan(self.board_map(rules, published, peers), Preferences(**given), facts)
 
     async def apply_board(self, rules: list, **given) -> Plan:
@@ -271,7 +304,7 @@ class Home:
 
     async def rises(self, name: str, before: int) -> None:
         """Wait until a counter of the board is above what it was."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while await self.dropped(name) <= before:
                 await asyncio.sleep(0.02)
 
@@ -296,14 +329,18 @@ def allow(*destinations: str, ports: dict | None = None, sources: tuple = (TRAVE
 async def home_network(folder: Path, kind: type[AnyHome] = Home) -> AsyncIterator[AnyHome]:  # type: ignore[assignment]
     """A home whose two data planes run, everything closed."""
     home = kind(folder)
+    home.place.attach()
     try:
         await home.start()
         await home.apply_board([])
         yield home
         await home.stop()
+        home.place.detach()
     finally:
         for task in home.carried:
             task.cancel()
+        await asyncio.gather(*home.carried, return_exceptions=True)
+        home.place.close()
         home.close()
 
 

@@ -38,22 +38,33 @@ class Here:
     def module(self, module: ModuleType) -> Any:
         return module
 
-    def attach(self) -> None:
+    def fields(self, record: Any) -> dict[str, Any]:
+        return dict(vars(record))
+
+    def start(self) -> None:
         pass
 
-    detach = close = attach
+    attach = detach = close = start
 
 
 class There:
-    """A process of MicroPython's, in the network namespace that this is made in.
+    """A process of MicroPython's, begun when it is first used.
 
     Its objects may be used at any time, and call ours back while it is attached to the running loop. clean: nothing of
     a test is left in it.
     """
 
     runtime = "micropython"
+    clean = True
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._link: Link | None = None
+
+    def start(self) -> Link:
+        """Begin it in the present network namespace, if it has not been."""
+        if self._link is not None:
+            return self._link
         words = micropython.command(micropython.fetch(ROOT / "build"))
         script = ROOT / "tests" / "shared" / "far_micropython.py"
         with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
@@ -66,19 +77,23 @@ class There:
             self._stream, _ = listener.accept()
         self._stream.settimeout(_ANSWER_S)
         self._link = Link(self._stream, at_once=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.process_id = self._process.pid
-        self.clean = True
+        return self._link
+
+    @property
+    def process_id(self) -> int:
+        self.start()
+        return self._process.pid
 
     def module(self, module: ModuleType) -> Any:
         """Return the other process's module of the same name."""
-        return self._link.ask("module", module.__name__)
+        return self.start().ask("module", module.__name__)
 
     def fields(self, far: Any) -> dict[str, Any]:
         """Return copies of what an object there has for attributes."""
-        return self._link.ask("fields", far)
+        return self.start().ask("fields", far)
 
     def attach(self) -> None:
+        self.start()
         self.clean = False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._stream, self._serve)
@@ -90,8 +105,9 @@ class There:
 
     def forget(self) -> None:
         """Let both ends go of each other's objects; none of them may be used again."""
-        self._link.forget()
-        self._link.ask("forget")
+        if self._link is not None:
+            self._link.forget()
+            self._link.ask("forget")
 
     def _stop_serving(self) -> None:
         if self._loop is not None:
@@ -100,12 +116,14 @@ class There:
 
     def _serve(self) -> None:
         try:
-            self._link.serve_waiting()
+            self.start().serve_waiting()
         except OtherEndIsGone:
             self._stop_serving()
             raise
 
     def close(self) -> None:
+        if self._link is None:
+            return
         self._stop_serving()
         self._stream.close()
         try:
