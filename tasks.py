@@ -123,6 +123,13 @@ def mutation(c: Context, modules: list[str], jobs: int = 2) -> None:
 
 
 @task
+def package(c: Context) -> None:
+    """Pack the board's daemon for MicroPython: compiled, with its installer, build/wayhomed-*-micropython.tar.gz."""
+    del c
+    _exit_with(subprocess.run([PYTHON, "-m", "wayhome.images.board_package"], cwd=ROOT, check=False).returncode)
+
+
+@task
 def lint(c: Context) -> None:
     """Check style, types and the arrows between folders, as the tests do."""
     del c

@@ -1,5 +1,7 @@
 """A board on a lab host as the installer makes one: own user, three capabilities, the launcher, either Python.
 
+MicroPython runs the bytecode of `./inv package`, CPython the checkout's sources.
+
 The host's mount namespace gets what such a machine has: the user `wayhome` in its files, and /dev/net/tun as udev makes
 it. Nothing of it shows outside the lab.
 """
@@ -10,12 +12,13 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from wayhome.demo.cast import Board
-from wayhome.images import micropython
+from wayhome.images import board_package, micropython
 from wayhome.lab.lab import Host
 from wayhome.lab.waiting import wait_until
 
@@ -50,13 +53,19 @@ class InstalledBoard(Board):
         self._log = self.folder / "log"
         self.root = self.folder / "root"
         self._is_wrapped = False
-        subprocess.run([ROOT / "firmware/package/install", "--service", "none", "--root", self.root], check=True)
+        package = self._unpacked() if runtime == "micropython" else ROOT / "firmware"
+        subprocess.run([package / "package/install", "--service", "none", "--root", self.root], check=True)
         prefix = "" if sys.base_prefix == "/usr" else sys.base_prefix
         words = ["sh", "-c", _FURNISH, "furnish", self.folder, str(USER_ID), prefix, sysconfig.get_paths()["purelib"]]
         host.run(words)
         (self.folder / "bin").mkdir()
         python = self._cpython() if runtime == "cpython" else self._micropython()
         (self.root / "etc/default/wayhome").write_text(f"WAYHOME_PYTHON={python}\n")
+
+    def _unpacked(self) -> Path:
+        with tarfile.open(board_package.pack(ROOT / "build")) as archive:
+            archive.extractall(self.folder / "unpacked", filter="data")
+        return next((self.folder / "unpacked").iterdir())
 
     def _cpython(self) -> Path:
         # The checkout may lie where only its owner may look; the daemon's user has to find the same Python.
