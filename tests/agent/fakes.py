@@ -27,7 +27,7 @@ def private() -> bytes:
     return keys.new_private(secrets.token_bytes(32))
 
 
-async def until(condition, seconds: float = 30) -> None:
+async def until(condition, seconds: float = 60) -> None:
     """Wait until a condition holds; the limit only ends a test that has failed anyway."""
     async with asyncio.timeout(seconds):
         while not condition():

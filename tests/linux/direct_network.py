@@ -158,7 +158,7 @@ class Echo:
         self._board.sendto(b"0", (ip, port))
 
 
-async def until(condition, describe=lambda: "it never came true", seconds: float = 15) -> None:
+async def until(condition, describe=lambda: "it never came true", seconds: float = 60) -> None:
     """Look again and again until it is so."""
     try:
         async with asyncio.timeout(seconds):
@@ -168,7 +168,7 @@ async def until(condition, describe=lambda: "it never came true", seconds: float
         raise AssertionError(describe()) from None
 
 
-async def until_answer(ask, condition, seconds: float = 15) -> None:
+async def until_answer(ask, condition, seconds: float = 60) -> None:
     """Ask again and again until the answer is as it should be."""
     try:
         async with asyncio.timeout(seconds):

@@ -370,7 +370,7 @@ class Listener:
         writer.write(b"hello\n")
 
 
-async def call(space: Namespace, ip: str, port: int, seconds: float = 5, mss: int = 0, mark: int = 0) -> socket.socket:
+async def call(space: Namespace, ip: str, port: int, seconds: float = 60, mss: int = 0, mark: int = 0) -> socket.socket:
     """Connect from a namespace and read the listener's line. Raises TimeoutError or OSError."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     opened = space.open(socket.SOCK_STREAM, family)

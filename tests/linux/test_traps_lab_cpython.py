@@ -24,13 +24,12 @@ from linux.direct_network import (
     until_answer,
 )
 from linux.home_network import TRAVELLER, home_network
-from wayhomed.linux import dataplane
+from wayhomed import port
+from wayhomed.linux import dataplane, userspace_wireguard
 from wayhomed.linux.proxy import FIRST_PROXY_PORT
-from wayhomed.linux.userspace_wireguard import UserspaceWireGuard
-from wayhomed.port import monotonic_ms
 from wayhomed.wire.address import ip_from_text, ip_text
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.both_pythons]
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 DISCO = b"TS\xf0\x9f\x92\xac" + bytes(80)
 DATA = b"\x04\0\0\0" + bytes(44)
@@ -126,10 +125,10 @@ async def test_a_session_that_lasts_is_kept_when_falling_back_and_one_that_ends_
             session = (await home.board_plane.traffic())[home.traveller_public][3]
             # for the board alone: if both ends began anew in the same moment, their initiations could cross
             with monkeypatch.context() as clocks:
-                clocks.setattr(dataplane, "wall_clock_s", lambda now_s=session + later_s: now_s)
+                clocks.setattr(home.place.module(dataplane), "wall_clock_s", lambda now_s=session + later_s: now_s)
                 if not clock_is_set:
-                    passed_ms = monotonic_ms() + 1000 * later_s
-                    clocks.setattr(dataplane, "monotonic_ms", lambda now_ms=passed_ms: now_ms)
+                    passed_ms = home.place.module(port).monotonic_ms() + 1000 * later_s
+                    clocks.setattr(home.place.module(dataplane), "monotonic_ms", lambda now_ms=passed_ms: now_ms)
                 await home.board_path(None)
             begun = (await home.board_plane.traffic())[home.traveller_public][3]
             assert session > 0 and begun == (0 if renewed else session)
@@ -144,7 +143,7 @@ async def test_a_session_that_lasts_is_kept_when_falling_back_and_one_that_ends_
 async def until_answered(echo: Echo) -> None:
     """Send until something comes back: what the old session carried is lost, as it would be."""
     before = len(echo.answered)
-    for _ in range(100):
+    for _ in range(1000):
         await echo.send(1, 0.05)
         if len(echo.answered) > before:
             return
@@ -199,8 +198,10 @@ async def test_an_injected_packet_does_not_steal_the_way_back_of_a_direct_peer(t
 
 @FAMILIES
 async def test_a_wireguard_that_takes_a_fake_source_is_given_the_peers_endpoint(tmp_path, monkeypatch, family):
-    monkeypatch.setattr(UserspaceWireGuard, "takes_fake_source", True)  # as the kernel's is; it need not answer here
     async with home_network(tmp_path, DirectHome) as home:
+        # as the kernel's is; it need not answer here
+        back_end = home.place.module(userspace_wireguard).UserspaceWireGuard
+        monkeypatch.setattr(back_end, "takes_fake_source", True)
         on_lo = home.board.sniffer("lo")
         await home.board_path(TRAVELLER_AT[family])
         with home.board.inside():
