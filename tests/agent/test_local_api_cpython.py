@@ -23,7 +23,7 @@ from wayhomed.core.path import PathState, Reason
 from wayhomed.core.paths import PathView
 from wayhomed.linux.errors import DataPlaneError
 from wayhomed.port import monotonic_ms
-from wayhomed.wire import address
+from wayhomed.wire import address, keys
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 WAYHOMECTL = wayhomectl_words("cpython")
@@ -232,6 +232,61 @@ async def test_down_ends_when_the_machine_is_as_it_was(tmp_path):
         assert json.loads(out)["state"] == "stopped"
         assert w.data_plane.stops == 1
         assert not w.data_plane.standing
+
+
+async def test_logout_has_the_coordinator_end_the_key_and_forgets_it_here(tmp_path):
+    async with served(tmp_path) as w:
+        await w.joined()
+        before, machine = keys.key_text(keys.NODE, w.node_key), w.state.machine_private
+        status, out, err = await ctl(w, "logout", "--json")
+        assert status == 0, err
+        told = json.loads(out)
+        assert (told["state"], told["self"], told["coordinator"]["joined"]) == ("stopped", None, False)
+        assert not w.data_plane.standing
+        asked = w.coordinator.registered[-1]
+        assert (asked["NodeKey"], asked["Expiry"], "Auth" in asked) == (before, "1970-01-01T00:02:03Z", False)
+        assert "stopped (logged out)" in (await ctl(w, "status"))[1]
+        # The next daemon reads the same, and the next login is another key's.
+        await w.stop_board()
+        assert not (tmp_path / "state/netmap.json").exists()
+        await w.start_board()
+        assert (w.state.registered, w.state.prefs.want_running) == (False, False)
+        assert w.state.prefs.login_server == w.coordinator.url
+        await w.joined()
+        asked = w.coordinator.registered[-1]
+        assert asked["NodeKey"] != before and w.state.machine_private == machine
+
+
+async def test_logout_that_the_coordinator_does_not_hear_forgets_nothing_unless_so_wished(tmp_path):
+    async with served(tmp_path) as w:
+        await w.joined()
+        key = w.node_key
+        await w.coordinator.stop()
+        status, _out, err = await ctl(w, "logout")
+        assert status == 1
+        assert "the tunnel is down, but the coordinator could not be told: " in err and "--anyway" in err
+        assert (w.state.registered, w.node_key, w.board.standing) == (True, key, False)
+        status, _out, err = await ctl(w, "logout", "--anyway")
+        assert status == 0, err
+        assert not w.state.registered and w.node_key != key
+
+
+async def test_logout_that_the_coordinator_refuses_says_so(tmp_path):
+    async with served(tmp_path) as w:
+        await w.joined()
+        w.coordinator.register = lambda request: {"Error": "no such node"}
+        status, _out, err = await ctl(w, "logout")
+        assert status == 1 and "the coordinator refuses: no such node" in err
+        w.coordinator.register = lambda request: 503
+        status, _out, err = await ctl(w, "logout")
+        assert status == 1 and "503" in err
+        assert w.state.registered
+
+
+async def test_logout_before_the_first_up_asks_nobody(tmp_path):
+    async with served(tmp_path) as w:
+        assert (await ctl(w, "logout"))[0] == 0
+        assert not w.coordinator.registered
 
 
 async def test_a_new_tunnel_comes_with_a_new_disco_key_so_that_peers_begin_their_sessions_anew(tmp_path):
@@ -651,6 +706,7 @@ async def test_reading_is_for_whoever_may_open_the_socket_and_changing_for_root(
         w.socket.chmod(0o666)  # as if user nobody were of the socket's group
         assert await as_nobody(w, {"command": "status"}) == "result"
         assert await as_nobody(w, {"command": "down"}) == "error"
+        assert await as_nobody(w, {"command": "logout", "anyway": True}) == "error"
         assert await as_nobody(w, {"command": "up", "prefs": {"Hostname": "evil"}}) == "error"
         assert w.board.is_up()
         assert w.state.prefs.hostname == ""
@@ -728,7 +784,8 @@ async def test_an_unknown_command_or_option_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["up"], ["down"], ["status"], ["ping"], ["netcheck"], ["routes"], ["log"], ["bugreport"]]
+    "command",
+    [[], ["up"], ["down"], ["logout"], ["status"], ["ping"], ["netcheck"], ["routes"], ["log"], ["bugreport"]],
 )
 def test_every_help_has_an_example(command):
     done = subprocess.run(

@@ -39,7 +39,7 @@ def status(*peers, **fields):
         "up": True,
         "auth_url": "",
         "self": {"name": "board.tail.example", "addresses": ["100.64.0.1"]},
-        "coordinator": {"url": "https://mesh.example", "connected": True},
+        "coordinator": {"url": "https://mesh.example", "connected": True, "joined": True},
         "relay": {"code": "home", "connected": True},
         "tunnel": {"refused": []},
         "waiting_for": "",

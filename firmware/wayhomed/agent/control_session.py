@@ -385,6 +385,31 @@ class ControlSession:
                 raise BadWire("registering: status %d: %s" % (status, _text(answer)))
             return _json_object(answer, "the answer to registering")
 
+    async def log_out(self) -> None:
+        """Have the coordinator end our node key now, over a connection of its own: the session has stopped.
+
+        Raises OSError, BadWire or LoginRefused: it may not have done so.
+        """
+        state = self._state
+        url = server_url.parse(state.server)
+        connection = await dial(url, state.machine_private, await self._server_key(url), self._mark)
+        try:
+            await run_all(connection.run(), self._end_key(connection))
+        finally:
+            connection.close()
+        self.error = ""
+        self.refused = False
+
+    async def _end_key(self, connection) -> None:
+        current = keys.public_of(self._state.node_private)
+        body = hostinfo.register_body(current, keys.ZERO, "", "", False, self._hostinfo(), hostinfo.LOGGED_OUT)
+        status, answer = await connection.request("POST", "/machine/register", body, _ANSWER_BYTES)
+        if status != 200:
+            raise BadWire("logging out: status %d: %s" % (status, _text(answer)))
+        said = _json_object(answer, "the answer to logging out").get("Error")
+        if said:
+            raise LoginRefused("the coordinator refuses: " + str(said)[:_SHOWN_CHARACTERS])
+
     def _hostinfo(self) -> dict:
         machine = keys.public_of(self._state.machine_private)
         return hostinfo.hostinfo(self._state.prefs, machine, self._board.net_info())

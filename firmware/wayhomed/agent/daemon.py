@@ -282,19 +282,23 @@ class Board:
 
     def forget_coordinator(self) -> None:
         """Take nothing more from a coordinator that proved to be a false one, and nothing of what it said."""
-        self.state.registered = False
         self.state.server_key = None
         self.state.key_undated = False
+        try:
+            self.forget_login()
+        except StateError as error:
+            self.log.error(str(error))
+
+    def forget_login(self) -> None:
+        """Be a node that nobody knows, with a key of its own. Raises StateError if the disk still says otherwise."""
+        self.state.registered = False
         self.state.node_private = keys.new_private(random_bytes(32))
         self.state.next_node_private = None
         self.netmap = Netmap()
         self._index_peers()
         self.node_key_changed()
-        try:
-            self.state.save()
-            self.state.forget_netmap()
-        except StateError as error:
-            self.log.error(str(error))
+        self.state.save()
+        self.state.forget_netmap()
 
     # --- What the clock tells ---
 

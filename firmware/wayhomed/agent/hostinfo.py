@@ -13,6 +13,7 @@ from .version import VERSION
 # Fixed by what we are: peers gate peer relay on 121, which a kernel WireGuard can't do (control.md section 11).
 CAPABILITY_VERSION = const(120)
 _ZERO_TIME = "0001-01-01T00:00:00Z"
+LOGGED_OUT = "1970-01-01T00:02:03Z"  # as an expiry (control.md 5: logout)
 
 
 def hostinfo(prefs: Prefs, machine_public: bytes, net_info: dict) -> dict:
@@ -50,15 +51,21 @@ def _label(name: str) -> str:
 
 
 def register_body(
-    node_public: bytes, old_node_public: bytes, auth_key: str, followup: str, ephemeral: bool, info: dict
+    node_public: bytes,
+    old_node_public: bytes,
+    auth_key: str,
+    followup: str,
+    ephemeral: bool,
+    info: dict,
+    expiry: str = _ZERO_TIME,
 ) -> bytes:
-    """Return a RegisterRequest (control.md 5.1)."""
+    """Return a RegisterRequest (control.md 5.1). expiry: when the key is to end, LOGGED_OUT for now."""
     request = {
         "Version": CAPABILITY_VERSION,
         "NodeKey": keys.key_text(keys.NODE, node_public),
         "OldNodeKey": keys.key_text(keys.NODE, old_node_public),
         "NLKey": keys.key_text(keys.NETWORK_LOCK, keys.ZERO),
-        "Expiry": _ZERO_TIME,
+        "Expiry": expiry,
         "Followup": followup,
         "Hostinfo": info,
         "NodeKeySignature": None,

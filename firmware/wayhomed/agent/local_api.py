@@ -25,7 +25,7 @@ from wayhomed.wire import address, json_text
 from wayhomed.wire.errors import BadWire
 
 from . import bugreport
-from .control_session import Phase
+from .control_session import LoginRefused, Phase
 from .state import StateError
 from .status import full_status, netcheck_status, path_status, summary, watched
 
@@ -34,6 +34,7 @@ _REQUEST_BYTES = const(65_536)
 _REQUEST_MS = const(5_000)
 _MAX_CONNECTIONS = const(16)
 _UP_MS = const(60_000)
+_LOGOUT_MS = const(20_000)
 _LOGIN_MS = const(900_000)  # a person has to find a browser and a password
 _MAX_WATCHERS = const(4)
 _LOOK_MS = const(1_000)  # some reasons for a path change by time alone
@@ -41,7 +42,7 @@ _STATUS_GAP_MS = const(100)  # between two lines to one watcher: the kernel is a
 _SLOW_MS = const(20_000)
 _NETCHECK_MS = const(5_000)
 _SILENCES = (110, 113)  # ETIMEDOUT, EHOSTUNREACH: the next try may be answered
-_CHANGING = ("up", "down")
+_CHANGING = ("up", "down", "logout")
 
 
 class Refused(Exception):
@@ -123,6 +124,8 @@ class LocalApi:
             result = await self._up(stream, request)
         elif command == "down":
             result = await self._down()
+        elif command == "logout":
+            result = await self._log_out(request)
         else:
             raise BadWire("there is no command " + repr(command)[:40])
         await _send(stream, {"result": result})
@@ -218,6 +221,29 @@ class LocalApi:
         while self._board.standing and monotonic_ms() < deadline_ms:
             await self._board.news(100)
         return summary(self._board)
+
+    async def _log_out(self, request: dict) -> dict:
+        """Take the tunnel down first: whatever fails after that, nothing joins anew by itself."""
+        board = self._board
+        await self._down()
+        if board.state.registered:
+            try:
+                await within(_LOGOUT_MS, board.session.log_out(), "the coordinator")
+            except (OSError, BadWire, LoginRefused) as error:
+                problem = str(error.args[-1])
+                if request.get("anyway") is not True:
+                    raise Refused(
+                        "the tunnel is down, but the coordinator could not be told: " + problem,
+                        "run it again once that is mended; or add --anyway, and have the administrator expire the key",
+                    )
+                board.log.warning("logged out without telling the coordinator: " + problem)
+        try:
+            board.change_prefs({"WantRunning": False})  # an `up` may have come meanwhile
+            board.forget_login()
+        except StateError as error:
+            raise Refused(str(error), "run it again once that is mended")
+        board.log.info("logged out; the node key is forgotten")
+        return summary(board)
 
     async def _up(self, stream, request: dict) -> dict:
         board = self._board

@@ -18,13 +18,16 @@ _NOT_CONNECTED = " (not connected)"
 def summary(result: dict) -> list:
     """Return the lines for this machine, its coordinator and relay, and what is wrong."""
     own, relay = result["self"], result["relay"]
-    rows = [
-        ["state", result["state"] + ("" if result["up"] or result["state"] == "stopped" else " (no packets flow yet)")]
-    ]
+    state, coordinator = result["state"], result["coordinator"]
+    if state == "stopped":
+        state += " (logged out)" if coordinator["url"] and not coordinator["joined"] else ""
+    elif not result["up"]:
+        state += " (no packets flow yet)"
+    rows = [["state", state]]
     if own:
         rows.append(["name", own["name"]])
         rows.append(["addresses", ", ".join(own["addresses"])])
-    rows.append(["coordinator", (result["coordinator"]["url"] or "none") + _connected(result["coordinator"])])
+    rows.append(["coordinator", (coordinator["url"] or "none") + _connected(coordinator)])
     rows.append(["relay", (relay["code"] or "none") + _connected(relay)])
     if result["auth_url"]:
         rows.append(["to let it in", result["auth_url"]])

@@ -52,6 +52,17 @@ DOWN = options.Command(
     "wayhomectl down",
     [_SOCKET, _JSON],
 )
+LOGOUT = options.Command(
+    "wayhomectl logout",
+    "Take the tunnel down, have the coordinator end this machine's node key, and forget that key here.\n"
+    "The settings stay; the next up is a new login.",
+    "wayhomectl logout",
+    [
+        options.Option("anyway", "forget the key also if the coordinator can't be told; it stays valid there"),
+        _SOCKET,
+        _JSON,
+    ],
+)
 STATUS = options.Command(
     "wayhomectl status",
     "Show this machine, its coordinator and relay, everybody it may reach, and by which path since when.\n"
@@ -114,6 +125,7 @@ BUGREPORT = options.Command(
 COMMANDS = {
     "up": UP,
     "down": DOWN,
+    "logout": LOGOUT,
     "status": STATUS,
     "ping": PING,
     "netcheck": NETCHECK,
@@ -185,7 +197,7 @@ def run(words: list) -> int:
 def _overview() -> str:
     width = max([len(name) for name in COMMANDS]) + 2
     lines = ["usage: wayhomectl COMMAND [options]", "", "Tells the wayhomed of this machine what to do.", ""]
-    for name in ("up", "down", "status", "ping", "netcheck", "routes", "log", "bugreport"):
+    for name in ("up", "down", "logout", "status", "ping", "netcheck", "routes", "log", "bugreport"):
         lines.append("  " + name + " " * (width - len(name)) + COMMANDS[name].summary.split("\n")[0])
     return "\n".join(lines + ["", "example: wayhomectl status", "each command has a --help of its own"])
 
@@ -262,6 +274,7 @@ def _ping_request(values: dict) -> dict:
 _REQUESTS = {
     "up": _up_request,
     "down": lambda values: {"command": "down"},
+    "logout": lambda values: {"command": "logout", "anyway": values["anyway"]},
     "status": lambda values: {"command": "status", "watch": values["watch"]},
     "ping": _ping_request,
     "netcheck": lambda values: {"command": "netcheck"},
@@ -447,6 +460,7 @@ def _clock() -> str:
 _SHOWN = {
     "up": shown.summary,
     "down": shown.summary,
+    "logout": shown.summary,
     "status": shown.status,
     "netcheck": shown.netcheck,
     "routes": shown.routes,
