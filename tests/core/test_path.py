@@ -3,6 +3,7 @@
 from wayhomed.core import path as paths
 from wayhomed.core.path import (
     ACTIVE_MS,
+    CALL_A_RELAYING_PEER_MS,
     CALL_AGAIN_MS,
     CALL_ME_MAYBE,
     CALLED_MS,
@@ -662,6 +663,38 @@ def test_called_addresses_stay_until_a_later_call_omits_them():
     assert scene.path.candidates == 0
 
 
+def test_the_address_in_use_is_left_at_once_when_a_call_takes_it_back():
+    for in_netmap in ([], [WAN]):
+        scene = Scene(*in_netmap)
+        scene.send()
+        scene.call(WAN)
+        scene.ping(WAN)  # so it is learned, too
+        scene.pong(WAN)
+        assert scene.path.best == WAN
+        scene.now += EAGER_MS
+        done = scene.call(WAN2)
+        assert (USE_RELAY, False) in done and (PING, WAN) in done and (PING, WAN2) in done
+        scene.pong(WAN2)
+        assert scene.path.best == WAN2
+
+
+def test_an_address_that_a_call_took_back_is_used_again_once_it_answers():
+    scene = Scene()
+    scene.send()
+    scene.call(WAN)
+    scene.ping(WAN)
+    scene.pong(WAN)
+    scene.now += EAGER_MS
+    scene.call(WAN2)
+    assert scene.pong(WAN) == [(USE_DIRECT, WAN)]
+
+
+def test_the_address_in_use_stays_when_a_call_omits_it_that_none_had_named():
+    scene = direct(WAN)
+    assert (USE_RELAY, False) not in scene.call(WAN2)
+    assert scene.path.best == WAN
+
+
 def test_an_address_of_the_netmap_stays_when_a_later_call_omits_it():
     scene = Scene(WAN)
     scene.call(WAN)
@@ -1189,6 +1222,66 @@ def test_when_a_direct_path_breaks_the_peer_is_called_at_once_though_it_was_ping
     scene.answering = {}
     broken = scene.wait(TRUST_MS)
     assert broken[-2:] == [(USE_RELAY, False), (CALL_ME_MAYBE,)]
+
+
+def test_a_peer_that_sees_us_elsewhere_is_called_though_the_path_is_direct():
+    scene = direct(WAN)
+    scene.now += EAGER_MS
+    scene.path.seen_elsewhere(scene.now)
+    assert (CALL_ME_MAYBE,) in scene.act()
+    scene.path.seen_elsewhere(scene.now)
+    assert (CALL_ME_MAYBE,) not in scene.act()
+    scene.answering = {WAN: 20}
+    assert scene.wait(EAGER_MS).count((CALL_ME_MAYBE,)) == 1  # later, and by itself
+    assert (CALL_ME_MAYBE,) not in scene.wait(10_000)
+
+
+def test_a_peer_that_sends_by_the_relay_though_it_is_direct_is_called_ever_more_seldom():
+    scene = direct(WAN)
+    scene.answering = {WAN: 20}
+    times = []
+    for _ in range(20 * 60 * 4):
+        scene.wait(250)
+        scene.send()
+        scene.path.relayed_data_received(scene.now)
+        if (CALL_ME_MAYBE,) in scene.act():
+            times.append(scene.now)
+    waits = gaps(times)
+    assert waits[:4] == [2 * CALL_A_RELAYING_PEER_MS, 4 * CALL_A_RELAYING_PEER_MS, 32_000, 64_000]
+    assert set(waits[4:]) == {64_000}
+
+
+def test_packets_that_were_under_way_by_the_relay_bring_no_call():
+    scene = Scene(WAN)
+    scene.send()
+    scene.wait(CALL_A_RELAYING_PEER_MS)
+    scene.pong(WAN)
+    for _ in range(19):
+        scene.now += 100
+        scene.path.relayed_data_received(scene.now)
+        assert scene.act() == []
+
+
+def test_packets_by_the_relay_are_no_news_while_the_path_is_relayed():
+    for scene in (Scene(WAN), Scene(WAN)):
+        scene.now += 10 * CALL_AGAIN_MS
+        scene.path.relayed_data_received(scene.now)
+        scene.path.seen_elsewhere(scene.now)
+        assert scene.act() == [] and scene.path.next_timer_ms() is None
+    scene.send()
+    scene.now += CALL_A_RELAYING_PEER_MS
+    scene.path.relayed_data_received(scene.now)
+    assert (CALL_ME_MAYBE,) not in scene.act()
+
+
+def test_a_call_that_is_due_ends_with_the_traffic():
+    scene = direct(WAN)
+    scene.path.seen_elsewhere(scene.now)
+    scene.path.gone(scene.now)
+    scene.act()
+    assert scene.path.next_timer_ms() is None
+    scene.path.disco_key_changed(scene.now)
+    assert (CALL_ME_MAYBE,) not in scene.act() + scene.wait(60_000)
 
 
 def test_an_idle_path_sleeps_through_new_addresses_of_our_own():

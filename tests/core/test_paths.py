@@ -103,7 +103,7 @@ def go_direct(paths, peer, now_ms, endpoint=THERE):
     paths.packet_sent(peer.node.key, now_ms)
     for destination, message in pings(paths, peer):
         if destination == endpoint:
-            pong = peer.seal(paths, disco.encode_pong(message.txid, ELSEWHERE[0], 1))
+            pong = peer.seal(paths, disco.encode_pong(message.txid, *HERE))
             paths.udp_received(pong, endpoint, now_ms + 20)
     assert paths.view(peer.node.key, now_ms + 20).best == endpoint
     assert (SET_PATH, peer.node.key, endpoint, False) in paths.take()
@@ -230,6 +230,113 @@ def test_who_asks_in_vain_calls_again_once_it_is_found_to_be_elsewhere():
     paths.own_endpoints([ELSEWHERE], 3_100)
     calls = [output for output in paths.take() if output[0] == SEND_RELAY]
     assert [peer.open(paths, call[3]) for call in calls] == [disco.CallMeMaybe([ELSEWHERE])]
+
+
+FORMER = (b"\xcb\x00\x71\x14", 20_000)
+NOW_AT = (b"\xcb\x00\x71\x14", 20_001)
+
+
+def answer(paths, peer, ours, now_ms):
+    """Answer the pings that were sent, as a peer that sees us there."""
+    for endpoint, message in pings(paths, peer):
+        paths.udp_received(peer.seal(paths, disco.encode_pong(message.txid, *ours)), endpoint, now_ms)
+
+
+def calls(paths, peer):
+    return [peer.open(paths, output[3]).endpoints for output in paths.take() if output[0] == SEND_RELAY]
+
+
+def test_over_a_new_uplink_a_peer_is_told_where_we_were_and_then_without_it():
+    peer = Peer(1, [THERE])
+    paths = board(peer)
+    paths.packet_sent(peer.node.key, 0)
+    answer(paths, peer, FORMER, 20)
+    paths.uplink_changed(5_000)
+    answer(paths, peer, NOW_AT, 5_020)
+    paths.own_endpoints([ELSEWHERE], 5_100)
+    # The first call makes a stock client take the address for one that was called, the second takes it back.
+    assert calls(paths, peer) == [[FORMER, ELSEWHERE], [ELSEWHERE]]
+
+
+def test_a_former_address_that_is_one_of_ours_is_not_taken_back():
+    peer = Peer(1, [THERE])
+    paths = board(peer)
+    paths.packet_sent(peer.node.key, 0)
+    answer(paths, peer, HERE, 20)
+    paths.uplink_changed(5_000)
+    paths.own_endpoints([HERE, ELSEWHERE], 5_100)
+    assert calls(paths, peer) == [[HERE, ELSEWHERE]]
+
+
+def test_a_peer_that_sees_us_elsewhere_has_us_look_for_ourselves_and_is_called():
+    peer = Peer(1, [THERE])
+    paths = board(peer)
+    paths.packet_sent(peer.node.key, 0)
+    answer(paths, peer, FORMER, 20)
+    paths.timer_fired(3_000)
+    answer(paths, peer, NOW_AT, 3_020)
+    outputs = paths.take()
+    assert (REFRESH_ENDPOINTS,) in outputs and not [output for output in outputs if output[0] == SEND_RELAY]
+    assert paths.view(peer.node.key, 3_020).state == PathState.DIRECT
+    paths.own_endpoints([NOW_AT], 3_100)
+    assert calls(paths, peer) == [[FORMER, NOW_AT], [NOW_AT]]
+
+
+def test_a_peer_that_sees_us_elsewhere_each_time_has_us_look_every_10_seconds_at_most():
+    peer = Peer(1, [THERE])
+    paths = board(peer)
+    times = []
+    for now_ms in range(0, 120_000, 500):
+        paths.packet_sent(peer.node.key, now_ms)
+        paths.timer_fired(now_ms)
+        outputs = paths.take()
+        for output in outputs:
+            if output[0] == SEND_UDP:
+                message = peer.open(paths, output[2])
+                pong = disco.encode_pong(message.txid, HERE[0], 1 + now_ms // 500)
+                paths.udp_received(peer.seal(paths, pong), output[1], now_ms)
+        outputs += paths.take()
+        if (REFRESH_ENDPOINTS,) in outputs:
+            times.append(now_ms)
+            paths.own_endpoints([HERE], now_ms)
+            paths.take()
+    assert len(times) > 5 and min([times[i + 1] - times[i] for i in range(len(times) - 1)]) >= 10_000
+
+
+def test_a_peer_that_restarted_is_told_nothing_of_former_addresses():
+    peer = Peer(1, [THERE])
+    paths = board(peer)
+    paths.packet_sent(peer.node.key, 0)
+    answer(paths, peer, FORMER, 20)
+    paths.uplink_changed(5_000)
+    again = Peer(2, [THERE])
+    again.node.key = peer.node.key
+    netmap(paths, 5_010, again)
+    paths.take()
+    paths.own_endpoints([ELSEWHERE], 5_100)
+    assert calls(paths, again) == [[ELSEWHERE]]
+
+
+def test_a_direct_peer_that_sends_by_the_relay_is_called():
+    peer = Peer(1, [THERE])
+    paths = board(peer)
+    paths.packet_sent(peer.node.key, 0)
+    answer(paths, peer, HERE, 20)
+    for now_ms in range(0, 4_300, 100):
+        paths.relayed_data_received(peer.node.key, now_ms)
+        if now_ms < 4_000:
+            paths.timer_fired(now_ms)
+            answer(paths, peer, HERE, now_ms)
+            assert calls(paths, peer) == []
+    assert calls(paths, peer) == [[HERE]]
+
+
+def test_data_by_the_relay_of_strangers_and_idle_peers_changes_nothing():
+    peer = Peer(1, [THERE])
+    paths = board(peer)
+    paths.relayed_data_received(peer.node.key, 1_000)
+    paths.relayed_data_received(bytes(32), 1_000)
+    assert paths.take() == [] and paths.next_timer_ms() is None
 
 
 def test_a_call_does_not_wait_for_ever_for_endpoints():

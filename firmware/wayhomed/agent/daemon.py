@@ -372,6 +372,8 @@ class Board:
         elif self.data_plane is not None:
             if len(packet) == wireguard.RESPONSE_BYTES and packet[0] == wireguard.RESPONSE:
                 self.links.handshake_answered(node_key)
+            elif len(packet) > wireguard.KEEPALIVE_BYTES and packet[0] == wireguard.DATA:
+                self.paths.relayed_data_received(node_key)
             self.data_plane.inject(node_key, packet)
 
     # --- What the paths ask and tell ---

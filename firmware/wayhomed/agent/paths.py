@@ -194,6 +194,13 @@ class PathKeeper:
         if outputs or not self._has_timer:
             self._carry_out(outputs)
 
+    def relayed_data_received(self, node_key: bytes) -> None:
+        """Note that a relay brought a peer's data. Called for each such packet."""
+        self._core.relayed_data_received(node_key, monotonic_ms())
+        outputs = self._core.take()
+        if outputs:
+            self._carry_out(outputs)
+
     # --- What users ask ---
 
     async def run_netcheck(self, timeout_ms: int):

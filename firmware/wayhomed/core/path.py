@@ -59,6 +59,10 @@ PING_BACK_MS = const(500)
 # has pinged none for 5 s, and looks for that every 3 s. Called every 5 s it never does, and we never learn where it is
 # now if its address changed while the coordinator was out of its reach.
 CALL_AGAIN_MS = const(8_000)
+# A peer that sends by the relay although it answers our pings is called after this long, and then after twice as long
+# each time: a call is lost when a link to the relay breaks.
+CALL_A_RELAYING_PEER_MS = const(4_000)
+_CALL_A_RELAYING_PEER_MOST_MS = const(64_000)
 # Nobody but the called one may know of the call. It stays awake this long; calls back only if it has traffic itself,
 # or two idle nodes would keep each other awake for ever.
 CALLED_MS = const(10_000)
@@ -234,6 +238,8 @@ class Path:
         self._full_ping_ms = 0
         self._call_sent_ms = -CALL_AGAIN_MS
         self._call_eager = False  # may be sent again after EAGER_MS
+        self._call_due = False  # to be sent as soon as it may
+        self._call_relaying_ms = CALL_A_RELAYING_PEER_MS
         self._uplink_ms = -EAGER_MS  # when it last changed after some time
         self._roamed_ms = None  # when WireGuard chose `best`
         self._retry_ms = 0
@@ -427,6 +433,28 @@ class Path:
             self._call_eager = True
             self._settle(now_ms)
 
+    def seen_elsewhere(self, now_ms: int) -> None:
+        """Note that the peer sees us at another address than before: it is called soon, even if the path is direct.
+
+        A stock client that is in no doubt of its own path may send to the former address until it is told.
+        """
+        now_ms = self._begin(now_ms)
+        if self.state != PathState.RELAYED:
+            self._call_eager = self._call_due = True
+            self._settle(now_ms)
+
+    def relayed_data_received(self, now_ms: int) -> None:
+        """Note that the peer sends by the relay. If we reach it directly, it has missed where we are."""
+        now_ms = self._begin(now_ms)
+        if self.state != PathState.DIRECT:
+            return
+        wait_ms = self._call_relaying_ms
+        # What came at once was under way.
+        if now_ms - self._call_sent_ms >= wait_ms and now_ms - self.since_ms >= EAGER_MS:
+            self._call_relaying_ms = min(2 * wait_ms, _CALL_A_RELAYING_PEER_MOST_MS)
+            self._call_eager = self._call_due = True
+            self._settle(now_ms)
+
     def uplink_changed(self, now_ms: int) -> None:
         """Forget what was proven: our own link, route or address changed.
 
@@ -460,7 +488,7 @@ class Path:
             candidate.heard = False
         self._traffic_ms = None
         self._called_ms = -CALLED_MS
-        self._owes_call = False
+        self._owes_call = self._call_due = False
         self._leave(PathInput.GONE, now_ms)
         self._step(PathInput.GONE, now_ms)
         self._usable = False
@@ -509,6 +537,8 @@ class Path:
         if self.state == PathState.DIRECT:
             self.best = None  # type: ignore[assignment]
             self.lost_ms = now_ms
+        else:
+            self._call_relaying_ms = CALL_A_RELAYING_PEER_MS
         if state != PathState.PROBING:
             self.lost_ms = None
         self.state = state
@@ -587,6 +617,8 @@ class Path:
                 self._call(now_ms)  # also if all were pinged a moment ago: the peer may be elsewhere, or we are
         elif self.state == PathState.DIRECT:
             self._keep_up(now_ms, called)
+        if self._call_due:
+            self._call(now_ms)
         self._note_held(now_ms)
         self._note_due(now_ms)
 
@@ -632,11 +664,15 @@ class Path:
         other for ever.
         """
         if not self._usable or not self._relay_known or not self._has_traffic(now_ms):
+            self._call_due = False
             return
-        if now_ms - self._call_sent_ms >= (EAGER_MS if self._call_eager else CALL_AGAIN_MS):
+        if now_ms >= self._may_call_ms():
             self._call_sent_ms = now_ms
-            self._call_eager = False
+            self._call_eager = self._call_due = False
             self._actions.append((CALL_ME_MAYBE,))
+
+    def _may_call_ms(self) -> int:
+        return self._call_sent_ms + (EAGER_MS if self._call_eager else CALL_AGAIN_MS)
 
     def _ping_back(self, endpoint: tuple, candidate, now_ms: int) -> None:
         """Ping an address from which the peer pinged us."""
@@ -674,14 +710,21 @@ class Path:
         return True
 
     def _take_list(self, endpoints: list, which: int, now_ms: int) -> None:
-        """Note what a new list names, as far as there is room; drop what nothing names any more."""
+        """Note what a new list names, as far as there is room; drop what nothing names any more.
+
+        What a call takes back must prove itself anew: whoever calls has just looked where he is.
+        """
         named = set(endpoints)
         for endpoint, candidate in self._candidates.items():
             if endpoint not in named:
+                if candidate.lists & which == _IN_CALL:
+                    candidate.forget_pongs()
                 candidate.lists &= ~which
             elif candidate.lists:
                 candidate.lists |= which
         self._drop_unlisted(now_ms)
+        if self.best is not None and not self.trusted(self.best, now_ms):
+            self._leave(PathInput.DROPPED, now_ms)
         for endpoint in endpoints:
             candidate = self._candidates.get(endpoint)
             if candidate is not None and candidate.lists:
@@ -803,6 +846,8 @@ class Path:
             due_ms = _earlier(due_ms, max(self._candidates[self.best].pinged_ms + HEARTBEAT_MS, self._retry_ms))
             if now_ms < self._overdue_ms():
                 due_ms = _earlier(due_ms, self._overdue_ms())
+        if self._call_due and self.state != PathState.RELAYED:
+            due_ms = _earlier(due_ms, self._may_call_ms())
         self._due_ms = due_ms
 
 

@@ -8,6 +8,7 @@ what is wrong with it is counted in `refused` and nothing else happens.
     relay_received --+--> open --> the peer's Path --> +--> SET_PATH                 where WireGuard sends
     packet_sent    --+             (core/path.py)       +--> REFRESH_ENDPOINTS        own addresses must be fresh
     traffic_seen   --+                                  +--> PONGED                   a user's ping was answered
+    relayed data   --+
 
 Who is believed: a message must open with the disco key of a peer in the netmap. A ping must name the node key of an
 owner of that key; a CallMeMaybe and whatever else comes by a relay must come from an owner's node key. A pong must
@@ -25,6 +26,7 @@ from wayhomed.core.candidates import Own, refusal
 from wayhomed.core.disco_box import DiscoBox
 from wayhomed.core.pace import Pace
 from wayhomed.core.path import Path, PathState, Reason
+from wayhomed.core.whereabouts import Whereabouts
 from wayhomed.port import const
 from wayhomed.wire import disco, keys
 from wayhomed.wire.errors import BadWire
@@ -46,6 +48,9 @@ _DATAGRAM_MOST = const(9_216)
 _REFRESH_WAIT_MS = const(4_000)
 # A packet a quarter of a second ago is as good as one now: nothing in a path is finer, and packets come by thousands.
 _PACKET_GATE_MS = const(250)
+# A peer says in each pong where it sees us. That it is elsewhere has us look for ourselves, and call the peer, at most
+# this often.
+_SEEN_ELSEWHERE_MS = const(10_000)
 _USER_PINGS = const(64)
 _HEARD_MOST = const(32)  # addresses a peer
 # An address heard for the first time gets our pings, and a replayed ping may name any: so many at once, then one a
@@ -96,6 +101,9 @@ class _Peer:
         self.since_ms = now_ms
         self.told: tuple | None = None  # the endpoint that WireGuard was given; None = by relay
         self.gate_ms = -1  # packets before this time need not be counted
+        self.relayed_gate_ms = -1  # nor those of the peer that a relay brings
+        self.whereabouts: Whereabouts | None = None
+        self.elsewhere_ms = -_SEEN_ELSEWHERE_MS  # when it last saw us elsewhere
         self.counters: tuple | None = None  # (sent, received) of the last poll, bytes
         self.heard: dict = {}  # endpoint -> when a sealed message of the peer last came from there
         self.new_sources: Pace | None = None
@@ -167,6 +175,7 @@ class Paths:
             return
         has_restarted = peer.last_key not in (keys.ZERO, node.disco_key)
         if has_restarted:
+            peer.whereabouts = None
             self._unhear_all(peer)  # who was heard is the owner of the former key
         peer.disco_key = peer.last_key = node.disco_key
         if has_restarted and peer.has_spoken:
@@ -295,9 +304,20 @@ class Paths:
                 continue
             if peer.path.pong_received(pong.txid, source, now_ms) is not None:
                 self._hear(peer, source, now_ms)
+                self._seen_at(peer, source, (pong.address, pong.port), now_ms)
                 self._settle(peer, now_ms)
                 return
         self._refuse(UNKNOWN_PONG)
+
+    def _seen_at(self, peer, source: tuple, ours: tuple, now_ms: int) -> None:
+        """Take where a peer's pong says that it sees us. If that is news, a router of ours has another address."""
+        if peer.whereabouts is None:
+            peer.whereabouts = Whereabouts()
+        is_elsewhere = peer.whereabouts.pong_received(source, ours, now_ms)
+        if is_elsewhere and now_ms - peer.elsewhere_ms >= _SEEN_ELSEWHERE_MS:
+            peer.elsewhere_ms = now_ms
+            self._fresh_until_ms = -1
+            peer.path.seen_elsewhere(now_ms)
 
     def _user_pong(self, owners: list, txid: bytes, source: tuple | None, region_id: int, now_ms: int) -> bool:
         waiting = self._user_pings.get(txid)
@@ -335,6 +355,16 @@ class Paths:
         self._path_of(peer, now_ms).packet_sent(now_ms)
         self._settle(peer, now_ms)
         peer.gate_ms = now_ms + _PACKET_GATE_MS
+
+    def relayed_data_received(self, node_key: bytes, now_ms: int) -> None:
+        """Note that a relay brought a peer's data. Called for each such packet."""
+        peer = self._peers.get(node_key)
+        if peer is None or peer.path is None or now_ms < peer.relayed_gate_ms:
+            return
+        now_ms = self._at(now_ms)
+        peer.relayed_gate_ms = now_ms + _PACKET_GATE_MS
+        peer.path.relayed_data_received(now_ms)
+        self._settle(peer, now_ms)
 
     def traffic_seen(
         self, node_key: bytes, sent_bytes: int, received_bytes: int, endpoint: tuple | None, now_ms: int
@@ -427,7 +457,7 @@ class Paths:
         have_moved = set(endpoints) != set(self._own_endpoints)
         self._own_endpoints = endpoints
         self._fresh_until_ms = now_ms + ENDPOINTS_FRESH_MS
-        self._call_all()
+        self._call_all(now_ms)
         if have_moved:
             for key in self._busy.copy():
                 peer = self._peers[key]
@@ -439,6 +469,8 @@ class Paths:
         now_ms = self._at(now_ms)
         self._fresh_until_ms = -1
         for peer in list(self._peers.values()):
+            if peer.whereabouts is not None:
+                peer.whereabouts.uplink_changed(now_ms)
             if peer.path is not None:
                 peer.path.uplink_changed(now_ms)
                 self._settle(peer, now_ms)
@@ -461,7 +493,7 @@ class Paths:
             peer.path.timer_fired(now_ms)
             self._settle(peer, now_ms)
         if self._callers and now_ms >= self._call_at_ms:
-            self._call_all()
+            self._call_all(now_ms)
 
     def next_timer_ms(self) -> int | None:
         """Return when timer_fired() is due; None while all peers are idle."""
@@ -541,6 +573,7 @@ class Paths:
     def _drop_path(self, peer, now_ms: int) -> None:
         """Forget all about the way to a peer that takes no part any more."""
         self._unhear_all(peer)
+        peer.whereabouts = None
         if peer.path is None:
             return
         peer.path, peer.told = None, None
@@ -588,18 +621,28 @@ class Paths:
 
     def _call(self, peer, now_ms: int) -> None:
         if now_ms < self._fresh_until_ms:
-            self._send_relay(peer, 0, disco.encode_call_me_maybe(self._own_endpoints))
+            self._send_call(peer, now_ms)
             return
         if not self._callers:
             self._call_at_ms = now_ms + _REFRESH_WAIT_MS
             self._outputs.append((REFRESH_ENDPOINTS,))
         self._callers.add(peer.key)
 
-    def _call_all(self) -> None:
-        message = disco.encode_call_me_maybe(self._own_endpoints)
+    def _call_all(self, now_ms: int) -> None:
         for key in self._callers:
-            self._send_relay(self._peers[key], 0, message)
+            self._send_call(self._peers[key], now_ms)
         self._callers = set()
+
+    def _send_call(self, peer, now_ms: int) -> None:
+        """Call a peer; twice if it may still send to where we were: an address that the second call takes back is
+        left at once.
+        """
+        former = [] if peer.whereabouts is None else peer.whereabouts.former(now_ms)
+        former = [endpoint for endpoint in former if endpoint not in self._own_endpoints]
+        if former:
+            both = (former + self._own_endpoints)[: disco.ENDPOINTS_MOST]
+            self._send_relay(peer, 0, disco.encode_call_me_maybe(both))
+        self._send_relay(peer, 0, disco.encode_call_me_maybe(self._own_endpoints))
 
     def _send_udp(self, peer, endpoint: tuple, plaintext: bytes) -> None:
         datagram = self._box.seal(peer.disco_key, plaintext)
