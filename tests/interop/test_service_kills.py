@@ -5,42 +5,18 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from shared.installed_board import RUNTIMES, InstalledBoard
+from shared.installed_board import InstalledBoard
+from shared.story import URL
 from wayhome.demo.cast import Coordinator
-from wayhome.lab.lab import Lab, LabError
+from wayhome.lab.lab import LabError
 from wayhome.lab.waiting import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.interop]
 
-URL = "http://203.0.113.10:8080"
 KILLS = 8
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab.up("story") as made:
-        yield made
-
-
-@pytest.fixture
-def coordinator(lab: Lab, tmp_path: Path) -> Coordinator:
-    made = Coordinator(lab.host("coordinator"), tmp_path, URL, "203.0.113.10:8080", "203.0.113.10:8443")
-    made.start("--stun-listen", "203.0.113.10:3478")
-    made.ask("user", "create", "anna")
-    return made
-
-
-@pytest.fixture(params=RUNTIMES)
-def board(request: pytest.FixtureRequest, lab: Lab) -> Iterator[InstalledBoard]:
-    made = InstalledBoard(lab.host("board"), request.param)
-    yield made
-    lab.down()
-    made.close()
 
 
 def is_up(board: InstalledBoard) -> bool:

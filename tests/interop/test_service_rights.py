@@ -4,12 +4,12 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from shared.installed_board import ROOT, RUNTIMES, USER_ID, InstalledBoard
+from shared.installed_board import ROOT, USER_ID, InstalledBoard
+from shared.story import URL
 from wayhome.demo.cast import Board, Coordinator
 from wayhome.lab.lab import Lab
 from wayhome.lab.waiting import wait_until
@@ -17,29 +17,6 @@ from wayhome.lab.waiting import wait_until
 pytestmark = [pytest.mark.lab, pytest.mark.interop]
 
 NAS = "192.168.1.10"
-URL = "http://203.0.113.10:8080"
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab.up("story") as made:
-        yield made
-
-
-@pytest.fixture
-def coordinator(lab: Lab, tmp_path: Path) -> Coordinator:
-    made = Coordinator(lab.host("coordinator"), tmp_path, URL, "203.0.113.10:8080", "203.0.113.10:8443")
-    made.start("--stun-listen", "203.0.113.10:3478")
-    made.ask("user", "create", "anna")
-    return made
-
-
-@pytest.fixture(params=RUNTIMES)
-def board(request: pytest.FixtureRequest, lab: Lab) -> Iterator[InstalledBoard]:
-    made = InstalledBoard(lab.host("board"), request.param)
-    yield made
-    lab.down()
-    made.close()
 
 
 def capabilities(status: str) -> set[str]:

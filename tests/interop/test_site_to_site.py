@@ -4,12 +4,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shared.story import URL
 from wayhome.demo.cast import Board, Coordinator
 from wayhome.lab.daemon_command import RUNTIMES, Runtime, preferred_runtime, wayhomectl_words
 from wayhome.lab.lab import Host, Lab
@@ -18,21 +18,6 @@ from wayhome.lab.waiting import wait_until
 pytestmark = [pytest.mark.lab, pytest.mark.interop]
 
 NAS = "192.168.1.10"
-URL = "http://203.0.113.10:8080"
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab.up("story") as made:
-        yield made
-
-
-@pytest.fixture
-def coordinator(lab: Lab, tmp_path: Path) -> Coordinator:
-    made = Coordinator(lab.host("coordinator"), tmp_path, URL, "203.0.113.10:8080", "203.0.113.10:8443")
-    made.start("--stun-listen", "203.0.113.10:3478")
-    made.ask("user", "create", "anna")
-    return made
 
 
 class Sites:
