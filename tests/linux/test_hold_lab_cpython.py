@@ -12,7 +12,7 @@ from wayhomed.linux.errors import DataPlaneError
 from wayhomed.wire import wireguard
 from wayhomed.wire.address import ip_from_text, ip_text
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.both_pythons]
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 DATA = b"\x04\0\0\0" + bytes(44)
 DISCO = b"TS\xf0\x9f\x92\xac" + bytes(80)

@@ -304,6 +304,8 @@ def _add_hold(lines: list, elsewhere: str, wireguard_port: int, held_port: int) 
     In input and after all filters, not in prerouting: what is only forwarded is never touched, translations are
     undone already, and a firewall that lets in what belongs to a known connection does so. Which
     socket gets a packet is looked up after. Nobody sends to the held port itself: no firewall was asked about it.
+    Port and checksum are named by their places: `udp dport set` of libnftables 1.1 has the kernel mend the checksum as
+    for an address, which breaks it once connection tracking has looked at it. None (0) will do: WireGuard has its own.
     """
     _rule(lines, "hold", "udp dport %d drop" % held_port)
     for digit, family, _kind, _proto in _FAMILIES:
@@ -311,7 +313,7 @@ def _add_hold(lines: list, elsewhere: str, wireguard_port: int, held_port: int) 
             lines,
             "hold",
             "iifname != %s udp dport %d %s saddr . udp sport @held%s "
-            "@th,64,32 { 0x01000000, 0x02000000, 0x03000000, 0x04000000 } udp dport set %d"
+            "@th,64,32 { 0x01000000, 0x02000000, 0x03000000, 0x04000000 } @th,16,16 set %d @th,48,16 set 0"
             % (elsewhere, wireguard_port, family, digit, held_port),
         )
 

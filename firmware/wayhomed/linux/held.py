@@ -45,6 +45,8 @@ class HeldPort:
                         raise
                     continue
                 self.sockets.append(opened)
+                if size == 16:
+                    packets.take_without_checksum(opened)
                 opened.bind(packets.inet_address(bytes(size), port))
         except OSError as error:
             self.close()

@@ -75,6 +75,8 @@ _IPV6_HDRINCL = const(36)
 _SOL_RAW = const(255)
 _IPV6_CHECKSUM = const(7)
 _UDP_CHECKSUM_AT = const(6)
+_SOL_UDP = const(17)
+_UDP_NO_CHECK6_RX = const(102)
 _SOL_SOCKET = const(1)
 _SO_BINDTODEVICE = const(25)
 _SO_ATTACH_FILTER = const(26)
@@ -112,6 +114,11 @@ def udp_socket6():
     opened = _open(_AF_INET6, _SOCK_DGRAM, 0)
     opened.setsockopt(_SOL_IPV6, _IPV6_V6ONLY, 1)
     return opened
+
+
+def take_without_checksum(by) -> None:
+    """Have a UDP socket for IPv6 take datagrams that bear no checksum, as one for IPv4 does."""
+    by.setsockopt(_SOL_UDP, _UDP_NO_CHECK6_RX, 1)
 
 
 def unix_stream():
