@@ -9,7 +9,7 @@ from linux.home_network import LAN, allow, home_network
 from wayhomed.linux.proxy import FIRST_PROXY_PORT, address_of
 from wayhomed.wire.address import ip_text
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.both_pythons]
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 DATA = b"\x04\0\0\0" + bytes(44)
 LIAR = b"\x09" * 32

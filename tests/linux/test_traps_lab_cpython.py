@@ -199,19 +199,19 @@ async def test_an_injected_packet_does_not_steal_the_way_back_of_a_direct_peer(t
 @FAMILIES
 async def test_a_wireguard_that_takes_a_fake_source_is_given_the_peers_endpoint(tmp_path, monkeypatch, family):
     async with home_network(tmp_path, DirectHome) as home:
-        # as the kernel's is; it need not answer here
         back_end = home.place.module(userspace_wireguard).UserspaceWireGuard
-        monkeypatch.setattr(back_end, "takes_fake_source", True)
-        on_lo = home.board.sniffer("lo")
-        await home.board_path(TRAVELLER_AT[family])
-        with home.board.inside():
-            assert home.board_plane.inject(home.traveller_public, DATA)
-        await until(lambda: [packet for packet in packets_of(on_lo) if is_fake(packet, family)])
-        # where no way leads to the endpoint, the relay's loopback address is better than nothing
-        home.board.run("ip", f"-{family}", "route", "del", "default")
-        await home.board_plane.uplink_changed()
-        with home.board.inside():
-            assert home.board_plane.inject(home.traveller_public, DATA)
+        with monkeypatch.context() as patched:
+            patched.setattr(back_end, "takes_fake_source", True)  # as the kernel's is; it need not answer here
+            on_lo = home.board.sniffer("lo")
+            await home.board_path(TRAVELLER_AT[family])
+            with home.board.inside():
+                assert home.board_plane.inject(home.traveller_public, DATA)
+            await until(lambda: [packet for packet in packets_of(on_lo) if is_fake(packet, family)])
+            # where no way leads to the endpoint, the relay's loopback address is better than nothing
+            home.board.run("ip", f"-{family}", "route", "del", "default")
+            await home.board_plane.uplink_changed()
+            with home.board.inside():
+                assert home.board_plane.inject(home.traveller_public, DATA)
 
 
 def is_fake(packet, family: int) -> bool:
