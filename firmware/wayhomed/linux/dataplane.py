@@ -354,6 +354,7 @@ class DataPlane:
         news = packets.netlink_news_socket(packets.ROUTE_NEWS)
         try:
             await packets.wait_readable(news)
+            self._sources.forget()
         finally:
             news.close()
 

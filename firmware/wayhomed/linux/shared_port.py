@@ -5,7 +5,7 @@ port. WireGuard gets the same packets and drops them as none of its types. What 
 that to every NAT on the way it is one flow with WireGuard's own packets.
 
     IPv4: a raw socket reads and (with IP_HDRINCL) writes from the IP header on; the UDP checksum is ours to make, and
-          with it the source address to choose
+          for that we must know the source address, which the kernel chooses
     IPv6: it reads and writes from the UDP header on; the kernel chooses the source and makes the checksum
 
 Source: wireguard.md sections 2 and 3, disco.md section 1.
@@ -34,6 +34,7 @@ _PACKETS_A_TURN = const(32)  # then the daemon's other tasks run
 _TTL = const(64)
 _EAFNOSUPPORT = const(97)
 _IP_HEADER = ">BBHHHBBH4s4s"
+_KERNELS_CHOICE = bytes(4)  # of a source address
 
 
 def shared_filter(port: int, with_ip_header: bool, tunnel_index: int) -> list:
@@ -166,8 +167,11 @@ class SharedPort:
         """Send a datagram from our port. Raises OSError: no route, no such family, forbidden by a firewall, full."""
         ip, port = endpoint
         if len(ip) == 4:
-            source = self._sources.towards(ip)
-            packet = encode_ip4(source, ip, encode_udp((source, self.port), endpoint, datagram))
+            udp = encode_udp((self._sources.towards(ip), self.port), endpoint, datagram)
+            # The kernel fills in the source too. If ours is one that this machine has no more, only this datagram is
+            # lost, by its checksum. One sent from there would have a NAT on this machine keep the flow from the new
+            # address for it, as long as the peer sends.
+            packet = encode_ip4(_KERNELS_CHOICE, ip, udp)
             self._raw4.sendto(packet, packets.inet_address(ip, 0))
         elif self._raw6 is None:
             raise OSError(_EAFNOSUPPORT, "this machine has no IPv6")
