@@ -10,6 +10,7 @@ from wayhomed.core.ceiling import ANY
 from wayhomed.wire import keys
 from wayhomed.wire.errors import BadWire
 
+pytestmark = pytest.mark.both_pythons
 LAN = "192.168.1.0/24"
 
 

@@ -11,12 +11,13 @@ import json
 import pytest
 
 from agent.fakes import Peer, until, world
-from wayhomed.agent import shown
+from wayhomed.agent import control_session, shown
 from wayhomed.agent.status import full_status
 from wayhomed.core.ceiling import Ceiling
 from wayhomed.wire import control, keys
 from wayhomed.wire.address import ip_from_text, prefix_from_text, prefix_text
 
+pytestmark = pytest.mark.both_pythons
 ALL = {"First": 0, "Last": 65535}
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\u202egnp.exe\r\n\x9b31m"
 
@@ -264,7 +265,7 @@ async def test_a_pause_without_end_is_none(attacked, sleep, monkeypatch):
         slept.append(milliseconds)
         await asyncio.sleep(0)
 
-    monkeypatch.setattr("wayhomed.agent.control_session.sleep_ms", sleep_ms)
+    monkeypatch.setattr(attacked.w.place.module(control_session), "sleep_ms", sleep_ms)
     attacked.w.coordinator.tell(b'{"Debug":{"SleepSeconds":%b}}' % sleep)
     attacked.w.coordinator.tell({"Domain": "reached"})
     await until(lambda: attacked.w.board.netmap.domain == "reached" or len(attacked.w.coordinator.polls) > 1)

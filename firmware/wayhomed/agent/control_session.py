@@ -120,9 +120,9 @@ class ControlSession:
         self._kicked.set()
 
     def settings_changed(self) -> None:
-        """Hostinfo, home relay, endpoints or settings are new: tell the coordinator, or stop if so wished."""
+        """Hostinfo, home relay, endpoints or settings are new: tell the coordinator, or start or stop if so wished."""
         self._update_due.set()
-        if not self._state.prefs.want_running:
+        if not self._state.prefs.want_running or self.phase == Phase.STOPPED:
             self._kicked.set()
 
     def uplink_changed(self) -> None:
