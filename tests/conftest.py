@@ -136,10 +136,21 @@ class MicroPythonFailure(Exception):
     """The traceback that MicroPython printed."""
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked `both_pythons` twice, with the code under test in either Python."""
-    if metafunc.definition.get_closest_marker("both_pythons"):
-        metafunc.parametrize("place", RUNTIMES, indirect=True)
+class BothPythons:
+    """Runs what is marked `both_pythons` twice, with the code under test in either Python.
+
+    A plugin of its own: pytest would ask a conftest.py about a folder's tests only once it has collected that folder,
+    and those of other folders that run in a guest (boards.in_guest) are collected before.
+    """
+
+    @staticmethod
+    def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+        if metafunc.definition.get_closest_marker("both_pythons"):
+            metafunc.parametrize("place", RUNTIMES, indirect=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(BothPythons())
 
 
 @pytest.fixture(scope="module")
