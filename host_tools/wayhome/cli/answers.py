@@ -57,6 +57,7 @@ class Node:
     machine_key: str
     endpoints: list[str]
     published: list[str]
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Status:
-    """waiting: devices that wait to be let in. The server adds more, which --json shows."""
+    """waiting: devices that wait to be let in; warned: those that there is a warning for. --json shows more."""
 
     version: str
     suffix: str
@@ -103,6 +104,7 @@ class Status:
     nodes: int
     online: int
     waiting: int
+    warned: int
     url: str = ""
 
 

@@ -23,13 +23,14 @@ def register(parent: typer.Typer) -> None:
 
 @app.command("list", epilog=examples("wayhome node list", "wayhome node list --json"))
 def list_nodes(state: State = None, socket: Socket = None, as_json: AsJson = False) -> None:
-    """Show every device: whose it is, its addresses, whether it is online, the routes it offers."""
+    """Show every device: whose it is, its addresses, whether it is online, the routes it offers; then the warnings."""
     answer = connect(state, socket).get("nodes")
     if as_json:
         print_json(answer)
         return
     # IPv6 addresses, cut in pieces, would be of no use to anybody: on a narrow terminal the IPv4 address stands alone
     addresses = 1 if width() < _WIDE else None
+    nodes = read(answer, list[Node])
     print_table(
         ("ID", "NAME", "OWNER", "ADDRESSES", "SEEN", "ROUTES", "VERSION"),
         (
@@ -43,10 +44,13 @@ def list_nodes(state: State = None, socket: Socket = None, as_json: AsJson = Fal
                 # behind the number stand a commit's letters, which only `show` has room for
                 node.version.split("-")[0],
             )
-            for node in read(answer, list[Node])
+            for node in nodes
         ),
         "no device is in yet; `wayhome key create --user NAME` makes a key to bring one in",
     )
+    for node in nodes:
+        for warning in node.warnings:
+            say(f"warning: {node.name}: {warning}")
 
 
 @app.command(epilog=examples("wayhome node show board", "wayhome node show 100.64.0.3 --json"))
@@ -67,6 +71,7 @@ def show(which: Which, state: State = None, socket: Socket = None, as_json: AsJs
             ("Seen", seen(node)),
             ("Joined", f"{node.created.astimezone():%Y-%m-%d %H:%M}" + (", ephemeral" if node.ephemeral else "")),
             ("Key expires", expiry(node)),
+            ("Warnings", node.warnings or "none"),
             ("Routes", routes(node) or "none"),
             ("Publishes", node.published or "nothing"),
             ("Calls itself", node.hostname),

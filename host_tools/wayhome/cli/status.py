@@ -26,5 +26,6 @@ def status(state: State = None, socket: Socket = None, as_json: AsJson = False) 
             ("Users", str(known.users)),
             ("Devices", f"{known.nodes}, {known.online} online"),
             ("Waiting", f"{known.waiting}" + (" (see `wayhome node waiting`)" if known.waiting else "")),
+            ("Warnings", f"for {known.warned} (see `wayhome node list`)" if known.warned else "none"),
         )
     )

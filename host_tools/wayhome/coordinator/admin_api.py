@@ -159,6 +159,7 @@ class _Handlers:
 
     async def status(self, request: web.Request) -> web.Response:
         registry = self._registry
+        now = utc_now()
         return _answer(
             {
                 "version": version("wayhome"),
@@ -167,6 +168,7 @@ class _Handlers:
                 "nodes": len(registry.nodes),
                 "online": sum(registry.is_online(node_id) for node_id in registry.nodes),
                 "waiting": len(registry.logins),
+                "warned": sum(bool(registry.warnings.of(node, now)) for node in registry.nodes.values()),
                 **self._extra(),
             }
         )

@@ -136,6 +136,7 @@ def node_json(registry: Registry, node: Node, now: datetime) -> Json:
         "machine_key": f"mkey:{node.machine_key.hex()}",
         "endpoints": list(node.endpoints),
         "published": sorted(entry.name for entry in registry.published.values() if entry.node_id == node.id),
+        "warnings": registry.warnings.of(node, now),
     }
 
 

@@ -160,6 +160,7 @@ class MachineApi:
         """Store what the request reports. The stock client reports in lite updates only, others in their poll too."""
         if asked.read_only:
             return node
+        self._registry.warnings.told(node.id, asked.debug_flags)
         endpoints = asked.endpoints
         if asked.stream and not endpoints:
             endpoints = None  # a poll that names no endpoints says nothing about them

@@ -33,6 +33,7 @@ from typing import Any
 from . import names
 from .addresses import check_pool
 from .admission import Admission
+from .client_warnings import ClientWarnings
 from .devices import Devices
 from .errors import (
     BadAuthKey,
@@ -104,6 +105,8 @@ class Registry:
         self.nodes: Mapping[int, Node] = MappingProxyType(world.nodes)
         self.published: Mapping[int, Published] = MappingProxyType(world.published)
         self.auth_keys = keyring.keys
+        self.warnings = ClientWarnings()
+        self.subscribe(self._changed)
         self.node_by_key = world.node_by_key
         self.dns_name = world.dns_name
 
@@ -207,6 +210,10 @@ class Registry:
         now = self.now()
         self._admission.time_passed(now)
         await self._devices.time_passed(now)
+
+    def _changed(self, change: Change) -> None:
+        if change.node is None and change.node_id is not None:
+            self.warnings.removed(change.node_id)
 
     # The relay map
 

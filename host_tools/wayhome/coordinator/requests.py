@@ -75,6 +75,7 @@ class _MapBody(Struct, rename="pascal"):
     endpoint_types: Annotated[list[int], Meta(max_length=ENDPOINTS)] | None = None
     read_only: bool | None = None
     omit_peers: bool | None = None
+    debug_flags: Annotated[list[_Word], Meta(max_length=64)] | None = None
 
 
 class RegisterRequest(Struct, frozen=True):
@@ -102,6 +103,7 @@ class MapRequest(Struct, frozen=True):
     hostinfo: dict[str, Any] | None
     endpoints: list[str] | None
     endpoint_types: list[int]
+    debug_flags: list[str]
 
     @property
     def is_lite(self) -> bool:
@@ -138,6 +140,7 @@ def read_map(body: bytes) -> MapRequest:
         hostinfo=_hostinfo(raw.hostinfo),
         endpoints=raw.endpoints,
         endpoint_types=raw.endpoint_types or [],
+        debug_flags=raw.debug_flags or [],
     )
 
 
