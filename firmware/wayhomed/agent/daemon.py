@@ -23,6 +23,7 @@ from wayhomed.port.tasks import run_all, sleep_ms, wait_for_event
 from wayhomed.wire import address, disco, keys, wireguard
 from wayhomed.wire.errors import BadWire
 
+from . import parts
 from .clock import Settings as ClockSettings
 from .clock import TimeKeeper
 from .configuration import Configuration
@@ -94,6 +95,8 @@ class Board:
         self.paths = PathKeeper(self, self._one_call)
         self.pings = Pings(self)
         self.session = ControlSession(state, self, settings.mark)
+        self.parts: list = []
+        self.parts = parts.all_of(self)
         self._take_configuration()
 
     # --- Life ---
@@ -111,6 +114,7 @@ class Board:
                 tell_changes(self),
                 self._stop.wait(),
                 *services,
+                *[_run_on(part.run()) for part in self.parts],
             )
         finally:
             self.saver.save_now(self.netmap)
@@ -224,6 +228,8 @@ class Board:
             self._index_peers()
             self.node_key_changed()
         self.session.settings_changed()
+        for part in self.parts:
+            part.settings_changed()
         self._wanted_changed.set()
         self._apply_due.set()
 
@@ -390,6 +396,16 @@ class Board:
         self.session.settings_changed()
         self._tell()
 
+    # --- What the parts tell ---
+
+    def apply_again(self) -> None:
+        """Something that the kernel is to do has changed, beside netmap and settings."""
+        self._apply_due.set()
+
+    def tell(self) -> None:
+        """Something that the status shows has changed."""
+        self._tell()
+
     # --- The data path ---
 
     async def _data_path(self) -> None:
@@ -459,6 +475,7 @@ class Board:
                 self._pump(data_plane),
                 self._notice_changes(data_plane),
                 self._notice_end(data_plane),
+                *[_run_on(part.stand(data_plane)) for part in self.parts],
             )
         finally:
             self.data_plane = None
@@ -516,6 +533,8 @@ class Board:
                 if moved:
                     await data_plane.uplink_changed()
             self.paths.applied([peer for peer in self.netmap.peers.values() if peer.key in plan.peers], facts)
+            for part in self.parts:
+                part.applied(plan, facts)
             if moved:
                 self._uplink_changed()
             for problem in plan.problems:
@@ -625,3 +644,9 @@ class Board:
                 if self.data_plane is not None:  # or it ended while we waited
                     return await self.data_plane.status()
         return {"peers": {}, "problems": []}
+
+
+async def _run_on(part) -> None:
+    """Run a part's coroutine, then wait to be cancelled: that one returns is not the end of the others."""
+    await part
+    await asyncio.Event().wait()

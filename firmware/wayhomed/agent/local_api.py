@@ -127,8 +127,15 @@ class LocalApi:
         elif command == "logout":
             result = await self._log_out(request)
         else:
-            raise BadWire("there is no command " + repr(command)[:40])
+            result = await self._part_answer(command, request, uid)
         await _send(stream, {"result": result})
+
+    async def _part_answer(self, command, request: dict, uid: int) -> dict:
+        for part in self._board.parts:
+            commands = part.commands()
+            if isinstance(command, str) and command in commands:
+                return await commands[command](request, uid)
+        raise BadWire("there is no command " + repr(command)[:40])
 
     async def _bugreport(self, stream) -> None:
         for title, make_lines in await bugreport.sections(self._board):

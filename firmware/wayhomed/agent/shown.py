@@ -35,6 +35,12 @@ def summary(result: dict) -> list:
         rows.append(["waiting for", result["waiting_for"]])
     for problem in result["problems"]:
         rows.append(["problem", problem])
+    for trouble in result.get("troubles", ()):
+        for number, line in enumerate(_wrapped(trouble["what"], _WIDTH - len("coordinator  "))):
+            rows.append(["" if number else "trouble", line])
+        if trouble["mend"]:
+            for line in _wrapped("to mend it: " + trouble["mend"], _WIDTH - len("coordinator  ")):
+                rows.append(["", line])
     refused = result["tunnel"].get("refused", [])
     for entry in refused[:_REFUSED_LINES]:
         rows.append(["refused", "%s of %s: %s" % (entry["prefix"], entry["node"], entry["reason"])])

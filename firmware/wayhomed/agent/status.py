@@ -66,6 +66,7 @@ def summary(board) -> dict:
         },
         "tunnel": {"standing": board.data_plane is not None, "applied": board.applied},
         "problems": [problem for problem in problems if problem] + board.netmap.warnings(),
+        "troubles": [trouble.as_json() for part in board.parts for trouble in part.troubles()],
         "waiting_for": waiting_for(board),
         "clock": clock,
     }
@@ -98,6 +99,9 @@ async def full_status(board) -> dict:
     result["settings"] = board.configuration.settings(board.state.said)
     result["denied"] = board.denied
     result["refused_packets"] = refused_packets(board)
+    for part in board.parts:
+        if part.name:
+            result[part.name] = part.status()
     traffic: dict = {}
     try:
         seen = await board.data_plane_status()
@@ -172,6 +176,7 @@ def watched(board) -> list:
     short = summary(board)
     seen = [short["state"], short["up"], short["coordinator"], short["relay"]["code"], short["relay"]["connected"]]
     seen += [short["self"], short["auth_url"], short["problems"], board.data_plane is not None, short["waiting_for"]]
+    seen.append(short["troubles"])
     peers = board.netmap.peers
     for node_id in sorted(peers):
         peer = peers[node_id]
