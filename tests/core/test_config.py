@@ -14,6 +14,9 @@ hostname = Attic
 advertise-routes = 192.168.1.0/24, fd00:1::/64
 accept-routes = yes
 snat = no
+snat-except = 192.168.7.0/24
+lan-to-mesh = yes
+mtu = 1420
 
 allow-lans = 192.168.1.0/24, fd00:1::/64
 allow-services = tcp:22, udp:5000-5010
@@ -59,13 +62,16 @@ def test_a_whole_file_is_read():
     assert found.values["allow-publish"] == []
     assert found.values["ntp-servers"] == ["192.168.1.1", "ntp.example.net"]
     assert found.values["port"] == 41642
-    assert found.lines["login-server"] == 3 and found.lines["system-log"] == 22
+    assert found.lines["login-server"] == 3 and found.lines["system-log"] == 25
     assert found.preferences() == {
         "LoginServer": "https://mesh.example.net",
         "Hostname": "attic",
         "AdvertiseRoutes": ["192.168.1.0/24", "fd00:1::/64"],
         "AcceptRoutes": True,
         "SNAT": False,
+        "SNATExcept": ["192.168.7.0/24"],
+        "LANToMesh": True,
+        "MTU": 1420,
     }
 
 

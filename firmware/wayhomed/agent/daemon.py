@@ -517,7 +517,13 @@ class Board:
                 facts = data_plane.facts(self._remotes(), self.trusted_now_s())
                 prefs = self.state.prefs
                 wishes = planning.Preferences(
-                    prefs.advertise_routes, prefs.accept_routes, prefs.snat, self.configuration.ceiling
+                    prefs.advertise_routes,
+                    prefs.accept_routes,
+                    prefs.snat,
+                    self.configuration.ceiling,
+                    prefs.snat_except,
+                    prefs.lan_to_mesh,
+                    prefs.mtu_bytes,
                 )
                 plan = planning.plan(self.netmap, wishes, facts)
                 own_id = self.netmap.node.id if self.netmap.node else 0

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 
+from wayhomed.core.prefs import MAX_MTU_BYTES, MIN_MTU_BYTES
 from wayhomed.port import const, monotonic_ms, net, runtime
 from wayhomed.port.tasks import sleep_ms
 
@@ -38,6 +39,12 @@ UP = options.Command(
         options.Option("no-accept-routes", "do not"),
         options.Option("no-snat", "LAN devices see mesh addresses (they then need a route back)"),
         options.Option("snat", "LAN devices see this machine's address (as at first)"),
+        options.Option(
+            "snat-except", "networks whose devices see mesh addresses all the same; '' = none", "PREFIX,..."
+        ),
+        options.Option("lan-to-mesh", "LAN devices may open connections to peers and to networks of other routers"),
+        options.Option("no-lan-to-mesh", "they may only answer (as at first)"),
+        options.Option("mtu", "bytes of a packet inside the tunnel at most, 1280 to 1920", "BYTES"),
         options.Option("ephemeral", "the coordinator may forget this machine when it goes away"),
         options.Option("renew-key", "make a new node key before the present one expires; asks for a login"),
         options.Option("accept-new-key", "the coordinator was set up anew: believe its new key"),
@@ -214,7 +221,16 @@ def _up_request(values: dict) -> dict:
     if values["advertise-routes"] is not None:
         texts = [text.strip() for text in values["advertise-routes"].split(",")]
         prefs["AdvertiseRoutes"] = [text for text in texts if text]
-    for name, yes, no in (("AcceptRoutes", "accept-routes", "no-accept-routes"), ("SNAT", "snat", "no-snat")):
+    if values["snat-except"] is not None:
+        texts = [text.strip() for text in values["snat-except"].split(",")]
+        prefs["SNATExcept"] = [text for text in texts if text]
+    if values["mtu"] is not None:
+        prefs["MTU"] = options.whole_number("mtu", values["mtu"], MIN_MTU_BYTES, MAX_MTU_BYTES)
+    for name, yes, no in (
+        ("AcceptRoutes", "accept-routes", "no-accept-routes"),
+        ("SNAT", "snat", "no-snat"),
+        ("LANToMesh", "lan-to-mesh", "no-lan-to-mesh"),
+    ):
         if values[yes] and values[no]:
             raise options.UsageError("--%s and --%s contradict each other" % (yes, no))
         if values[yes] or values[no]:

@@ -16,7 +16,7 @@ from wayhomed.wire.errors import BadWire
 from .ceiling import ANY, service_text
 from .filter import LAST_PORT, TCP, UDP
 from .prefixes import no_subnet_reason
-from .prefs import MAX_ROUTES, Prefs, changed
+from .prefs import MAX_MTU_BYTES, MAX_ROUTES, MIN_MTU_BYTES, Prefs, changed
 
 # Chosen by us
 MAX_FILE_BYTES = const(65_536)
@@ -220,6 +220,18 @@ def _routes(text: str) -> list:
     return found
 
 
+def _prefix_texts(text: str) -> list:
+    """Return the texts of prefixes, each once; [] for none."""
+    if text == "none":
+        return []
+    found = []
+    for item in _items(text, MAX_ROUTES):
+        item = address.prefix_text(_prefix(item))
+        if item not in found:
+            found.append(item)
+    return found
+
+
 def _prefixes_or(everything: str):
     """Return a reader of ceilings: the word for everything that is asked for, none, or prefixes (bytes, length)."""
 
@@ -321,6 +333,9 @@ _IN_ORDER = (
     Setting("advertise-routes", _routes, _list_text("none"), "192.168.1.0/24, fd00:1::/64"),
     Setting("accept-routes", _flag, _yes_no, "yes"),
     Setting("snat", _flag, _yes_no, "no"),
+    Setting("snat-except", _prefix_texts, _list_text("none"), "192.168.1.0/24"),
+    Setting("lan-to-mesh", _flag, _yes_no, "yes"),
+    Setting("mtu", _number(MIN_MTU_BYTES, MAX_MTU_BYTES), str, "1420"),
     Setting("allow-lans", _LANS[0], _LANS[1], "192.168.1.0/24"),
     Setting("allow-services", _services, _services_text, "tcp:22"),
     Setting("allow-publish", _PUBLISH[0], _PUBLISH[1], "192.168.1.0/24"),
@@ -343,6 +358,9 @@ PREFS = {
     "advertise-routes": "AdvertiseRoutes",
     "accept-routes": "AcceptRoutes",
     "snat": "SNAT",
+    "snat-except": "SNATExcept",
+    "lan-to-mesh": "LANToMesh",
+    "mtu": "MTU",
 }
 _SECRET_WORDS = ("key", "secret", "password", "token")
 

@@ -13,6 +13,7 @@ from . import ranges
 from .ceiling import ANY, Ceiling
 from .filter import read_filter
 from .prefixes import is_mesh6, is_mesh_address, is_private, no_subnet_reason
+from .prefs import MIN_MTU_BYTES
 from .published import read_published
 
 # Chosen by us
@@ -32,29 +33,43 @@ class Preferences:
     """What the owner of this machine allows.
 
     advertise_routes: prefixes that others may reach through us; accept_routes: whether we use others' subnets;
-    snat: hide mesh addresses from LAN devices behind ours; ceiling: a ceiling.Ceiling, what is allowed at most.
+    snat: hide mesh addresses from LAN devices behind ours, but for those in snat_except; lan_to_mesh: LAN devices may
+    open connections to peers; mtu_bytes: of the tunnel; ceiling: a ceiling.Ceiling, what is allowed at most.
     """
 
-    def __init__(self, advertise_routes=(), accept_routes=False, snat=True, ceiling=None):
+    def __init__(
+        self,
+        advertise_routes=(),
+        accept_routes=False,
+        snat=True,
+        ceiling=None,
+        snat_except=(),
+        lan_to_mesh=False,
+        mtu_bytes=MIN_MTU_BYTES,
+    ):
         self.advertise_routes = list(advertise_routes)
         self.accept_routes = accept_routes
         self.snat = snat
+        self.snat_except = list(snat_except)
+        self.lan_to_mesh = lan_to_mesh
+        self.mtu_bytes = mtu_bytes
         self.ceiling = ceiling or Ceiling()
 
 
 class Facts:
     """What this machine has and needs, the tunnel's own interface left out.
 
-    own: addresses of its interfaces; connected: prefixes that its interfaces lie in; uplinks: its ways out, sorted: the
-    interface, the gateway (b"" for none) and the interface's addresses of that family for each default route;
-    gateways, resolvers: addresses of routers and DNS or DHCP servers; remotes: addresses of coordinator and relays;
-    forwards4, forwards6: it forwarded packets before we came; now_s: seconds since 1970, 0 while the clock is not to
-    be trusted.
+    own: addresses of its interfaces; connected: prefixes that its interfaces lie in; ways: (prefix, interface's name)
+    of each route of the main table; uplinks: its ways out, sorted: the interface, the gateway (b"" for none) and the
+    interface's addresses of that family for each default route; gateways, resolvers: addresses of routers and DNS or
+    DHCP servers; remotes: addresses of coordinator and relays; forwards4, forwards6: it forwarded packets before we
+    came; now_s: seconds since 1970, 0 while the clock is not to be trusted.
     """
 
     def __init__(self):
         self.own = []
         self.connected = []
+        self.ways = []
         self.uplinks = []
         self.gateways = []
         self.resolvers = []
@@ -67,21 +82,26 @@ class Facts:
 class Firewall:
     """What the packet filter is made of; addresses are Ranges.
 
-    own: our mesh addresses; peers: single mesh addresses of peers; allowed: sources that may come out of the tunnel;
-    named: addresses of ours outside the mesh that a rule names one by one; jailed: peers that may only answer;
-    rules: filter.Rule, destinations cut to what is served here; published: published.Published; snat; contain4,
-    contain6: nothing but the tunnel's traffic may be forwarded, for this machine did not forward before we made it.
+    own: our mesh addresses; peers: single mesh addresses of peers; routed: accepted prefixes of other routers; allowed:
+    sources that may come out of the tunnel, both of these; named: addresses of ours outside the mesh that a rule names
+    one by one; jailed: peers that may only answer; rules: filter.Rule, destinations cut to what is served here;
+    published: published.Published; snat, and snat_except: towards these mesh sources are kept; callers: [(interface's
+    name, Ranges)] of LAN devices that may open connections to what is `allowed`; contain4, contain6: nothing but the
+    tunnel's traffic may be forwarded, for this machine did not forward before we made it.
     """
 
     def __init__(self):
         self.own = ranges.Ranges()
         self.peers = ranges.Ranges()
+        self.routed = ranges.Ranges()
         self.allowed = ranges.Ranges()
         self.named = ranges.Ranges()
         self.jailed = ranges.Ranges()
         self.rules = []
         self.published = []
         self.snat = True
+        self.snat_except = ranges.Ranges()
+        self.callers = []
         self.contain4 = False
         self.contain6 = False
 
@@ -89,13 +109,14 @@ class Firewall:
 class Plan:
     """What DataPlane.apply makes true.
 
-    addresses: ips of the interface; peers: {public key: set of prefixes}; routes: set of prefixes; forwarding: whether
-    the machine must forward packets; firewall; refused: [(prefix, node's name, reason)]; problems: sentences;
-    denied: sentences about what the coordinator wants and the owner's ceiling does not leave.
+    addresses: ips of the interface; mtu_bytes: its MTU; peers: {public key: set of prefixes}; routes: set of prefixes;
+    forwarding: whether the machine must forward packets; firewall; refused: [(prefix, node's name, reason)]; problems:
+    sentences; denied: sentences about what the coordinator wants and the owner's ceiling does not leave.
     """
 
     def __init__(self):
         self.addresses = []
+        self.mtu_bytes = MIN_MTU_BYTES
         self.peers = {}
         self.routes = set()
         self.forwarding = False
@@ -108,7 +129,9 @@ class Plan:
 def plan(netmap, preferences: Preferences, facts: Facts) -> Plan:
     """Return the Plan for this netmap (core.netmap.Netmap). Without a self node everything is closed."""
     result = Plan()
+    result.mtu_bytes = preferences.mtu_bytes
     result.firewall.snat = preferences.snat
+    result.firewall.snat_except = ranges.Ranges([ranges.of_prefix(prefix) for prefix in preferences.snat_except])
     if netmap.node is None:
         return result
     _plan_own_addresses(result, netmap.node, facts)
@@ -116,6 +139,8 @@ def plan(netmap, preferences: Preferences, facts: Facts) -> Plan:
     _plan_published(result, netmap.node, preferences, facts, advertised)
     _plan_peers(result, netmap, preferences, facts, advertised)
     _plan_rules(result, netmap, preferences.ceiling, facts, advertised)
+    if preferences.lan_to_mesh:
+        result.firewall.callers = _callers(advertised, preferences.ceiling, facts)
     if isinstance(netmap.dns.get("Resolvers"), list) and netmap.dns["Resolvers"]:
         result.denied.append("the coordinator names DNS servers for all names; this machine's DNS stays as it is")
     result.forwarding = bool(advertised or result.firewall.published)
@@ -153,6 +178,26 @@ def _plan_advertised(result: Plan, preferences: Preferences) -> list:
         if preferences.ceiling.is_cut(prefix):
             result.denied.append("of %s only what allow-lans leaves is served" % address.prefix_text(prefix))
     return served
+
+
+def _callers(advertised: list, ceiling: Ceiling, facts: Facts) -> list:
+    """Return [(interface's name, Ranges)]: by which interface devices of which served addresses come in.
+
+    Only so much of the LAN as is served: peers have no way back to more. A prefix that no route leads to but the
+    default route lies behind the router there.
+    """
+    by_name: dict = {}
+    for prefix in advertised:
+        if not prefix[1]:
+            continue  # all of the Internet is nobody's LAN
+        served = ceiling.lan_ranges(prefix)
+        ways = [way for way in facts.ways if way[0][1] and address.overlaps(way[0], prefix)]
+        if not ways:
+            ways = [way for way in facts.ways if not way[0][1] and len(way[0][0]) == len(prefix[0])]
+        for way, name in ways:
+            common = ranges.Ranges(served).intersection(ranges.Ranges([ranges.of_prefix(way)]))
+            by_name.setdefault(name, []).extend(common.items())
+    return [(name, ranges.Ranges(by_name[name])) for name in sorted(by_name) if by_name[name]]
 
 
 def _plan_published(result: Plan, node, preferences: Preferences, facts: Facts, advertised: list) -> None:
@@ -227,6 +272,9 @@ def _plan_peers(result: Plan, netmap, preferences: Preferences, facts: Facts, ad
                     _give(result, owners, peer, prefix, reason)
     result.routes = set(owners)
     result.firewall.peers = ranges.Ranges([ranges.single(prefix[0]) for prefix in singles])
+    result.firewall.routed = ranges.Ranges(
+        [ranges.of_prefix(prefix) for prefix in owners if not is_mesh_address(prefix)]
+    )
     result.firewall.allowed = ranges.Ranges([ranges.of_prefix(prefix) for prefix in owners])
     result.firewall.jailed = ranges.Ranges(
         [ranges.of_prefix(prefix) for peer in peers if peer.is_jailed for prefix in result.peers[peer.key]]

@@ -1,18 +1,25 @@
 """What the board's owner wants: the settings of `wayhomectl up`, and what the configuration file says of them."""
 
 from wayhomed.core import server_url
+from wayhomed.port import const
 from wayhomed.wire import address
 from wayhomed.wire.errors import BadWire
 
 from .prefixes import no_subnet_reason
 
 MAX_ROUTES = 256
+# Of the tunnel. Less than 1280 carries no IPv6 (RFC 8200 section 5). More than 1920, and a packet that goes by a relay
+# no longer fits between WireGuard and us (linux.proxy); from 1420 on an ordinary uplink has to cut packets in two.
+MIN_MTU_BYTES = const(1280)
+MAX_MTU_BYTES = const(1920)
 _LABEL = "abcdefghijklmnopqrstuvwxyz0123456789-"
 
 
 class Prefs:
     """login_server: URL, "" before the first `up`; hostname: "" = the machine's own; advertise_routes: prefixes
     (ip bytes, length); accept_routes: take other routers' prefixes; snat: LAN devices see the board's address;
+    snat_except: prefixes whose devices see mesh addresses all the same; lan_to_mesh: LAN devices may open connections
+    to peers and through accepted routes; mtu_bytes: of the tunnel;
     want_running: True after `up`, False after `down`, None while nobody has said either.
     """
 
@@ -22,6 +29,9 @@ class Prefs:
         self.advertise_routes = []
         self.accept_routes = False
         self.snat = True
+        self.snat_except = []
+        self.lan_to_mesh = False
+        self.mtu_bytes = MIN_MTU_BYTES
         self.want_running: bool | None = None
 
     def as_json(self) -> dict:
@@ -31,6 +41,9 @@ class Prefs:
             "AdvertiseRoutes": [address.prefix_text(prefix) for prefix in self.advertise_routes],
             "AcceptRoutes": self.accept_routes,
             "SNAT": self.snat,
+            "SNATExcept": [address.prefix_text(prefix) for prefix in self.snat_except],
+            "LANToMesh": self.lan_to_mesh,
+            "MTU": self.mtu_bytes,
         }
         if self.want_running is not None:
             fields["WantRunning"] = self.want_running
@@ -65,6 +78,12 @@ def changed(prefs: Prefs, fields: dict) -> Prefs:
             made.accept_routes = _flag(name, value)
         elif name == "SNAT":
             made.snat = _flag(name, value)
+        elif name == "SNATExcept":
+            made.snat_except = _snat_except(value)
+        elif name == "LANToMesh":
+            made.lan_to_mesh = _flag(name, value)
+        elif name == "MTU":
+            made.mtu_bytes = _mtu(value)
         elif name == "WantRunning":
             made.want_running = _flag(name, value)
         else:
@@ -113,3 +132,25 @@ def _routes(value) -> list:
         if prefix not in routes:
             routes.append(prefix)
     return routes
+
+
+def _snat_except(value) -> list:
+    if not isinstance(value, list):
+        raise BadWire("SNATExcept is a list of prefixes")
+    if len(value) > MAX_ROUTES:
+        raise BadWire("more than %d prefixes" % MAX_ROUTES)
+    prefixes = []
+    for text in value:
+        try:
+            prefix = address.prefix_from_text(_text("a prefix", text))
+        except BadWire as error:
+            raise BadWire("the prefix " + repr(text)[:60] + ": " + str(error) + "; write it as 192.168.1.0/24")
+        if prefix not in prefixes:
+            prefixes.append(prefix)
+    return prefixes
+
+
+def _mtu(value) -> int:
+    if not isinstance(value, int) or value is True or value is False or not MIN_MTU_BYTES <= value <= MAX_MTU_BYTES:
+        raise BadWire("MTU is a whole number from %d to %d" % (MIN_MTU_BYTES, MAX_MTU_BYTES))
+    return value

@@ -12,6 +12,7 @@ its daemon, killed or by leave(): start() then adopts it as it is, and nothing t
 import asyncio
 
 from wayhomed.core import dataplane as planning
+from wayhomed.core.prefs import MIN_MTU_BYTES
 from wayhomed.port import const, monotonic_ms, packets
 from wayhomed.port.runtime import wall_clock_s
 from wayhomed.port.tasks import run_all, sleep_ms
@@ -38,7 +39,6 @@ from .shared_port import SharedPort
 from .sysctl import FORWARD4, FORWARD6, Sysctls
 from .wireguard import PeerChange, changes_between
 
-MTU_BYTES = const(1280)
 _ICMP = const(1)
 _PROBE_BYTES = const(4096)
 _EADDRINUSE = const(98)
@@ -150,7 +150,7 @@ class DataPlane:
             await self._wireguard.set_device(private_key, settings.port, routes.BYPASS_MARK)
             self._sysctls.mark_replies()
             self._open_shared_port()
-            link.bring_up(self._kernel, self._index, MTU_BYTES)
+            link.bring_up(self._kernel, self._index, MIN_MTU_BYTES)
             routes.add_policy_rules(self._kernel)
         except asyncio.CancelledError:
             # Told to end while WireGuard was still starting: nobody else knows yet what has been set up.
@@ -277,6 +277,9 @@ class DataPlane:
                 self._sysctls.forward()
             else:
                 self._sysctls.stop_forwarding()
+            found = link.find(self._kernel, self._settings.interface)
+            if found is None or found.mtu_bytes != plan.mtu_bytes:
+                link.bring_up(self._kernel, self._index, plan.mtu_bytes)
             self._apply_addresses(plan.addresses)
             await self._apply_peers(plan.peers)
             refused = routes.set_tunnel_routes(self._kernel, self._index, plan.routes)
@@ -320,6 +323,7 @@ class DataPlane:
             "interface": self._settings.interface,
             "wireguard": self._wireguard.name,
             "port": device.port,
+            "mtu": self._plan.mtu_bytes,
             "addresses": [address.ip_text(ip) for ip in self._plan.addresses],
             "routes": [address.prefix_text(prefix) for prefix in sorted(self._plan.routes)],
             "forwarding": self._plan.forwarding,
@@ -609,7 +613,8 @@ class DataPlane:
                             "another mesh client uses routing table 52 through %s; stop it first" % found.name
                         )
         found_one = interface in [found.name for found in present]  # its WireGuard may end as soon as its socket goes
-        wireguard.remove_socket(interface)
+        if found_one:  # else the socket may be another namespace's
+            wireguard.remove_socket(interface)
         for _ in range(_GONE_TRIES):
             left = link.find(self._kernel, interface)
             if left is None:

@@ -23,7 +23,9 @@ def gather(kernel, interface: str, remotes: list) -> Facts:
     tunnel = 0
     loopback = 0
     without_link = []
+    names = {}
     for found in link.links(kernel):
+        names[found.index] = found.name
         if not found.is_running:
             without_link.append(found.index)
         if found.name == interface:
@@ -40,6 +42,8 @@ def gather(kernel, interface: str, remotes: list) -> Facts:
             facts.connected.append(_network(found.ip, found.length))
     for found in routes.routes(kernel):
         if found.table == routes.MAIN and found.index != tunnel:
+            if found.index in names:
+                facts.ways.append((found.prefix, names[found.index]))
             if found.gateway and found.gateway not in facts.gateways:
                 facts.gateways.append(found.gateway)
             # The kernel keeps the routes of an interface whose cable is out; nothing leads out by them.

@@ -4,10 +4,11 @@
     prerouting  mangle   answers to the daemon get its bypass mark, so that strict rp_filter finds their route
     prerouting  dstnat   published devices: mesh address -> LAN address
     input                out of the tunnel to this machine: own mesh addresses, where the policy opens them
-    forward              out of the tunnel to the LAN: where the policy opens it; into the tunnel: answers alone
+    forward              out of the tunnel to the LAN: where the policy opens it; into the tunnel: answers, and what
+                         LAN devices begin where the owner lets them; with a peer's source from no other side
     forward     mangle   MSS of SYN and SYN-ACK down to what the route takes, both ways, never up
     forward     300      what all have let pass, and was answered, takes the fast path from its next packet on
-    postrouting srcnat   what came out of the tunnel leaves with this machine's own address
+    postrouting srcnat   what came out of the tunnel leaves with this machine's own address, unless told otherwise
     input       200      WireGuard's packets from addresses that must not become a peer's way go to the daemon instead
 
 `opened` looks at the tuple that opened a connection (`ct original`), for every packet and both directions. So it knows
@@ -35,12 +36,13 @@ COUNTERS = {
     "contained": "would have passed between other networks of this machine, which did not forward before",
 }
 
-_SETS = ("own", "peers", "allowed", "here")
+_SETS = ("own", "peers", "routed", "allowed", "here", "callers")
 _CHAINS = (
     ("opened", ""),
     ("from_tunnel_here", ""),
     ("from_tunnel", ""),
     ("to_tunnel", ""),
+    ("routed_source", ""),
     ("sources", "type filter hook prerouting priority -300"),
     ("restore_mark", "type filter hook prerouting priority -150"),
     ("save_mark", "type filter hook output priority -150"),
@@ -96,7 +98,7 @@ def ruleset(interface: str, firewall, ports: tuple = ()) -> str:
     _add_policy(lines, firewall)
     _add_sources(lines, tunnel, elsewhere)
     _add_marks(lines)
-    _add_filters(lines, tunnel, elsewhere, firewall)
+    _add_filters(lines, tunnel, elsewhere, firewall, ports)
     _add_translation(lines, tunnel, firewall)
     if ports:
         _add_hold(lines, elsewhere, ports[0], ports[1])
@@ -109,11 +111,14 @@ def _rule(lines: list, chain: str, text: str) -> None:
 
 def _add_elements(lines: list, firewall) -> None:
     here = ranges.Ranges(firewall.own.items() + firewall.named.items())
+    callers = ranges.Ranges([item for _name, sources in firewall.callers for item in sources.items()])
     for name, content in (
         ("own", firewall.own),
         ("peers", firewall.peers),
+        ("routed", firewall.routed),
         ("allowed", firewall.allowed),
         ("here", here),
+        ("callers", callers),
     ):
         for digit, items in (("4", content.v4), ("6", content.v6)):
             if items:
@@ -257,12 +262,13 @@ def _add_marks(lines: list) -> None:
     )
 
 
-def _add_filters(lines: list, tunnel: str, elsewhere: str, firewall) -> None:
+def _add_filters(lines: list, tunnel: str, elsewhere: str, firewall, ports: tuple) -> None:
     related = "meta l4proto { icmp, icmpv6 } ct state related accept"
     closed = "counter name closed drop"
     _rule(lines, "input", "iifname %s jump from_tunnel_here" % tunnel)
     for digit, family, _kind, _proto in _FAMILIES:
         _rule(lines, "input", "iifname != %s %s daddr @own%s counter name forged drop" % (elsewhere, family, digit))
+    _add_routed_sources(lines, elsewhere, ports)
     _rule(lines, "from_tunnel_here", "ct direction reply ct state established accept")
     _rule(lines, "from_tunnel_here", related)
     for digit, family, _kind, _proto in _FAMILIES:
@@ -279,10 +285,46 @@ def _add_filters(lines: list, tunnel: str, elsewhere: str, firewall) -> None:
             _rule(lines, "forward", "meta nfproto %s counter name contained drop" % proto)
     _rule(lines, "from_tunnel", related)
     _rule(lines, "from_tunnel", "ct direction original jump opened")
+    if firewall.callers:
+        for digit, family, _kind, _proto in _FAMILIES:
+            _rule(
+                lines,
+                "from_tunnel",
+                "ct direction reply ct original %s saddr @callers%s ct original %s daddr @allowed%s accept"
+                % (family, digit, family, digit),
+            )
     _rule(lines, "from_tunnel", closed)
     _rule(lines, "to_tunnel", related)
     _rule(lines, "to_tunnel", "ct direction reply jump opened")
+    for name, sources in firewall.callers:
+        if is_interface_name(name):
+            for digit, family, _kind, _proto in _FAMILIES:
+                items = _of_family(sources, digit)
+                if items:
+                    _rule(
+                        lines,
+                        "to_tunnel",
+                        'ct direction original iifname "%s" %s saddr %s %s daddr @allowed%s accept'
+                        % (name, family, _set_text(items), family, digit),
+                    )
     _rule(lines, "to_tunnel", "counter name unsolicited drop")
+
+
+def _add_routed_sources(lines: list, elsewhere: str, ports: tuple) -> None:
+    """Let nobody but the tunnel bring a source of another router's network: its answers would go into the tunnel.
+
+    A peer's own UDP address may lie in such a network: what answers the daemon, or is for WireGuard, is no forgery.
+    """
+    _rule(lines, "routed_source", "ct state established,related return")
+    if ports:
+        _rule(lines, "routed_source", "udp dport %d return" % ports[0])
+    _rule(lines, "routed_source", "counter name forged drop")
+    for digit, family, _kind, _proto in _FAMILIES:
+        match = "iifname != %s %s saddr @routed%s " % (elsewhere, family, digit)
+        _rule(lines, "input", match + "jump routed_source")
+        # An error may come from any router on the way, also from a carrier's, whose addresses may be anything.
+        _rule(lines, "forward", match + "meta l4proto != { icmp, icmpv6 } counter name forged drop")
+        _rule(lines, "forward", match + "ct state != related counter name forged drop")
 
 
 def _add_translation(lines: list, tunnel: str, firewall) -> None:
@@ -291,6 +333,10 @@ def _add_translation(lines: list, tunnel: str, firewall) -> None:
     for way in ("iifname", "oifname"):
         _rule(lines, "mss", "%s %s tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu" % (way, tunnel))
     if firewall.snat:
+        for digit, family, _kind, _proto in _FAMILIES:
+            kept = _of_family(firewall.snat_except, digit)
+            if kept:
+                _rule(lines, "hide_source", "%s daddr %s return" % (family, _set_text(kept)))
         _rule(
             lines,
             "hide_source",
