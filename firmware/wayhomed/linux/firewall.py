@@ -227,23 +227,22 @@ def _numbers(numbers) -> str:
 
 
 def _add_sources(lines: list, tunnel: str, elsewhere: str) -> None:
+    """Write the chain that each packet passes first, WireGuard's own too: it asks for the interface once."""
     for digit, family, _kind, _proto in _FAMILIES:
         _rule(
             lines,
             "sources",
             "iifname %s %s saddr != @allowed%s counter name bad_source drop" % (tunnel, family, digit),
         )
-        for name in ("peers", "own"):
-            _rule(
-                lines,
-                "sources",
-                "iifname != %s %s saddr @%s%s counter name forged drop" % (elsewhere, family, name, digit),
-            )
     _rule(
         lines,
         "sources",
         "iifname %s meta mark set meta mark and 0x%x or 0x%x" % (tunnel, 0xFFFFFFFF ^ MARK_MASK, _FROM_TUNNEL_MARK),
     )
+    _rule(lines, "sources", "iifname %s accept" % elsewhere)
+    for digit, family, _kind, _proto in _FAMILIES:
+        for name in ("peers", "own"):
+            _rule(lines, "sources", "%s saddr @%s%s counter name forged drop" % (family, name, digit))
 
 
 def _add_marks(lines: list) -> None:
@@ -266,8 +265,10 @@ def _add_filters(lines: list, tunnel: str, elsewhere: str, firewall, ports: tupl
     related = "meta l4proto { icmp, icmpv6 } ct state related accept"
     closed = "counter name closed drop"
     _rule(lines, "input", "iifname %s jump from_tunnel_here" % tunnel)
+    # Asked for once, as in sources: all that follows in this chain is about what came from elsewhere.
+    _rule(lines, "input", "iifname %s accept" % elsewhere)
     for digit, family, _kind, _proto in _FAMILIES:
-        _rule(lines, "input", "iifname != %s %s daddr @own%s counter name forged drop" % (elsewhere, family, digit))
+        _rule(lines, "input", "%s daddr @own%s counter name forged drop" % (family, digit))
     _add_routed_sources(lines, elsewhere, ports)
     _rule(lines, "from_tunnel_here", "ct direction reply ct state established accept")
     _rule(lines, "from_tunnel_here", related)
@@ -320,8 +321,8 @@ def _add_routed_sources(lines: list, elsewhere: str, ports: tuple) -> None:
         _rule(lines, "routed_source", "udp dport %d return" % ports[0])
     _rule(lines, "routed_source", "counter name forged drop")
     for digit, family, _kind, _proto in _FAMILIES:
+        _rule(lines, "input", "%s saddr @routed%s jump routed_source" % (family, digit))
         match = "iifname != %s %s saddr @routed%s " % (elsewhere, family, digit)
-        _rule(lines, "input", match + "jump routed_source")
         # An error may come from any router on the way, also from a carrier's, whose addresses may be anything.
         _rule(lines, "forward", match + "meta l4proto != { icmp, icmpv6 } counter name forged drop")
         _rule(lines, "forward", match + "ct state != related counter name forged drop")
@@ -350,17 +351,18 @@ def _add_hold(lines: list, elsewhere: str, wireguard_port: int, held_port: int) 
     In input and after all filters, not in prerouting: what is only forwarded is never touched, translations are
     undone already, and a firewall that lets in what belongs to a known connection does so. Which
     socket gets a packet is looked up after. Nobody sends to the held port itself: no firewall was asked about it.
+    Each packet of WireGuard's comes by here: what nearly all fail, to come from a held endpoint, is asked for early.
     Port and checksum are named by their places: `udp dport set` of libnftables 1.1 has the kernel mend the checksum as
     for an address, which breaks it once connection tracking has looked at it. None (0) will do: WireGuard has its own.
     """
     _rule(lines, "hold", "udp dport %d drop" % held_port)
-    for digit, family, _kind, _proto in _FAMILIES:
+    for digit, family, _kind, proto in _FAMILIES:
         _rule(
             lines,
             "hold",
-            "iifname != %s udp dport %d %s saddr . udp sport @held%s "
+            "meta nfproto %s udp dport %d %s saddr . udp sport @held%s iifname != %s "
             "@th,64,32 { 0x01000000, 0x02000000, 0x03000000, 0x04000000 } @th,16,16 set %d @th,48,16 set 0"
-            % (elsewhere, wireguard_port, family, digit, held_port),
+            % (proto, wireguard_port, family, digit, elsewhere, held_port),
         )
 
 
