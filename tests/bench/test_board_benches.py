@@ -1,10 +1,10 @@
-"""The figures of `footprint` and `forwarding` are named as others rely on, and computed from what was measured."""
+"""The figures of `footprint` are named as others rely on, and computed from what was measured."""
 
 import os
 import subprocess
 import sys
 
-from wayhome.bench import _process, footprint, forwarding
+from wayhome.bench import _process, footprint
 
 
 def test_footprint_names_a_figure_for_each_runtime_and_number_of_peers():
@@ -19,15 +19,6 @@ def test_footprint_names_a_figure_for_each_runtime_and_number_of_peers():
         assert metrics[f"rss_idle_{peers}_peers_cpython_mb"].ratio == 0.5
     assert metrics["idle_wakeups_per_s"].ours == 1.5
     assert 0 < metrics["flash_kb"].ours <= 400
-
-
-def test_forwarding_compares_medians_of_the_same_figure():
-    costs = {name: forwarding._Costs([9.0, 2.0, 3.0], [4.0], [100.0], [50.0]) for name in ("ours", "bare")}
-    costs["ours"].tcp = [3.0, 30.0, 6.0]
-    metrics = {metric.name: metric for metric in forwarding._pair(costs, "ours", "bare", "", "bare")}
-    assert (metrics["tcp_cpu_per_gib"].ours, metrics["tcp_cpu_per_gib"].against) == (6.0, 3.0)
-    assert metrics["small_packets_per_s"].ratio == 1.0
-    assert metrics["tcp_cpu_per_gib"].runs == 3
 
 
 def test_a_process_tells_its_memory_its_wakeups_and_its_time():

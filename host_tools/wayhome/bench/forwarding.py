@@ -1,48 +1,25 @@
 """What a router costs per byte and per packet: bare WireGuard with static configuration, and ours, in one run.
 
-    peer (here, wireguard-go) --- uplink --- router (a guest with Debian's kernel) --- LAN --- host (here)
-
-The guest does nothing but route, on one emulated processor, so the emulator's own CPU time is what routing costs: it is
-the same for whatever else this machine does meanwhile, and it is counted in the processor's time, not in seconds of
-anybody's clock. As emulated instructions are slow, only the ratios mean something for a real board.
+Counted in instructions, within one guest; see _router.py. A second of the figures is that of a processor with 250
+million instructions a second, all of which count the same; so only the ratios mean something for a real board.
 
 Bare is the kernel's WireGuard (or wireguard-go, for the figures that end in `_userspace`) with forwarding switched on:
 no packet filter, no source NAT, no connection tracking. `masquerade` is the same with the one rule of source NAT that
 any subnet router has whose LAN knows no way back to the mesh. Ours is the daemon's own data plane: default deny, a
-filter of 10 or 1,000 rules of which the last one lets the traffic in, source NAT.
+filter of 10 or 1,000 rules of which the last one lets the traffic in, source NAT. Ours without the fast path shows what
+nftables' flowtable is worth.
 """
 
-import base64
 import contextlib
-import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 
-from wayhomed.wire import keys
-
-from ..errors import HostError
-from ..lab.guest import Guest, Network
-from ..lab.waiting import wait_until
-from . import _process
+from . import _router
 from .metric import Metric
 
 SUMMARY = "CPU a byte and packets a second through a router in a guest: bare WireGuard, ours with filter and SNAT"
 
-ROUNDS = 3
-SECONDS = 4
-_ROOT = Path(__file__).parents[3]
-_PACKET_BYTES = 64
-_OFFERED = 0.5  # of what bare WireGuard can bear: nothing is lost, so that each packet is worth its cost
-_UPLINK, _LAN = ("203.0.113.1", "203.0.113.2"), ("192.168.50.1", "192.168.50.10")
-_ROUTER, _PEER = "100.64.0.1", "100.64.0.2"
-_PORT, _PEER_PORT = 41641, 51820
-_GIB = 1 << 30
+ROUNDS = 2
 
 # Runs in the guest. It is no module of this package, whose code may not ask the daemon's for more than formats.
 _OURS = """
@@ -86,247 +63,73 @@ given = json.loads(sys.argv[1])
 asyncio.run(main(bytes.fromhex(given["private"]), bytes.fromhex(given["peer"]), given["rules"], given["wireguard"]))
 """
 
-_BARE = """
-set -eu
-cd /tmp
-printf %s "$PRIVATE" > private
-if [ "$KIND" = kernel ]; then ip link add wg0 type wireguard; else wireguard-go wg0; fi
-wg set wg0 listen-port 41641 private-key private peer "$PEER" allowed-ips 100.64.0.2/32 endpoint 203.0.113.2:51820
-ip address add 100.64.0.1/32 dev wg0
-ip link set wg0 mtu 1280 up
-ip route add 100.64.0.2 dev wg0
-if [ "$NAT" = yes ]; then
-    nft 'add table ip bare; add chain ip bare nat { type nat hook postrouting priority 100; }
-        add rule ip bare nat iifname "wg0" masquerade'
-fi
+_MASQUERADE = """
+nft 'add table ip bare; add chain ip bare nat { type nat hook postrouting priority 100; }
+    add rule ip bare nat iifname "wg0" masquerade'
 """
-_NOT_BARE = "ip link delete wg0; nft delete table ip bare 2>/dev/null; true"
+_NO_FAST_PATH = "nft 'flush chain inet wayhome fast; delete flowtable inet wayhome fast'"
 
 
-@dataclass(frozen=True)
-class _Setup:
-    """A configuration of the router. rules: of our filter, 0 for none of ours."""
-
-    name: str
-    kind: str  # kernel or userspace
-    rules: int = 0
-    masquerade: bool = False
-
-
-_SETUPS = (
-    _Setup("bare", "kernel"),
-    _Setup("masquerade", "kernel", masquerade=True),
-    _Setup("ours", "kernel", 10),
-    _Setup("ours_1000_rules", "kernel", 1000),
-    _Setup("bare_userspace", "userspace"),
-    _Setup("ours_userspace", "userspace", 10),
-)
-
-
-@dataclass
-class _Costs:
-    """What was measured with one setup, a figure a round: CPU seconds a GiB, and packets a CPU second."""
-
-    tcp: list[float] = field(default_factory=list)
-    tcp_16: list[float] = field(default_factory=list)
-    packets: list[float] = field(default_factory=list)
-    packets_16: list[float] = field(default_factory=list)
-
-
-class _Scene:
-    """The guest, and the two namespaces beside it."""
-
-    def __init__(self, guest: Guest, peer: str, lan: str, folder: Path) -> None:
-        self.guest = guest
-        self._peer = peer
-        self._lan = lan
-        self._router_key, self._peer_key = keys.new_private(os.urandom(32)), keys.new_private(os.urandom(32))
-        self._offered: dict[str, float] = {}
-        self._emulator = _emulator()
-        self._folder = folder
-        guest.run(["ip", "address", "add", f"{_UPLINK[0]}/24", "dev", "eth0"])
-        guest.run(["ip", "address", "add", f"{_LAN[0]}/24", "dev", "eth1"])
-        for interface in ("eth0", "eth1"):
-            guest.run(["ip", "link", "set", interface, "up"])
-        guest.run(["ip", "route", "add", "default", "via", _UPLINK[1]])
-        guest.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
-        self._connect_outside()
-
-    def _connect_outside(self) -> None:
-        _ip("-n", self._peer, "address", "add", f"{_UPLINK[1]}/24", "dev", "fwd0")
-        _ip("-n", self._lan, "address", "add", f"{_LAN[1]}/24", "dev", "fwd1")
-        for space, interface in ((self._peer, "fwd0"), (self._lan, "fwd1"), (self._peer, "lo"), (self._lan, "lo")):
-            _ip("-n", space, "link", "set", interface, "up")
-        _ip("-n", self._lan, "route", "add", "100.64.0.0/10", "via", _LAN[0])
-        secret = self._folder / "peer.key"
-        secret.write_text(_base64(self._peer_key))
-        _inside(self._peer, "wireguard-go", "wgp")
-        router = _base64(keys.public_of(self._router_key))
-        words = ["wg", "set", "wgp", "listen-port", str(_PEER_PORT), "private-key", str(secret), "peer", router]
-        words += ["endpoint", f"{_UPLINK[0]}:{_PORT}", "allowed-ips", f"{_ROUTER}/32,192.168.50.0/24"]
-        _inside(self._peer, *words)
-        _ip("-n", self._peer, "address", "add", f"{_PEER}/32", "dev", "wgp")
-        _ip("-n", self._peer, "link", "set", "wgp", "mtu", "1280", "up")
-        _ip("-n", self._peer, "route", "add", "192.168.50.0/24", "dev", "wgp")
-
-    def stop(self) -> None:
-        _inside(self._peer, "ip", "link", "delete", "wgp")
-
-    @contextlib.contextmanager
-    def router(self, setup: _Setup) -> Iterator[None]:
-        """Have the guest route as the setup says."""
-        peer = keys.public_of(self._peer_key)
-        if setup.rules == 0:
-            environment = {"PRIVATE": _base64(self._router_key), "PEER": _base64(peer), "KIND": setup.kind}
-            environment["NAT"] = "yes" if setup.masquerade else "no"
-            self.guest.run(["sh", "-c", _BARE], env=environment)
-            try:
-                self._wait_for_way(setup)
-                yield
-            finally:
-                self.guest.run(["sh", "-c", _NOT_BARE])
-            return
-        given = {"private": self._router_key.hex(), "peer": peer.hex(), "rules": setup.rules, "wireguard": setup.kind}
-        environment = {"PYTHONPATH": str(_ROOT / "firmware")}
-        process = self.guest.popen([sys.executable, "-c", _OURS, json.dumps(given)], env=environment)
-        try:
-            line = next(process.lines(240), "")
-            if not line.startswith("ready"):
-                raise HostError(f"our data plane did not start in the guest: {process.stderr[-2000:]}")
-            self._wait_for_way(setup)
-            yield
-        finally:
-            process.close_input()
-            process.wait(60)
-
-    def _wait_for_way(self, setup: _Setup) -> None:
-        def answered() -> bool:
-            words = ["ip", "netns", "exec", self._peer, "ping", "-c", "1", "-W", "1", _LAN[1]]
-            return subprocess.run(words, capture_output=True, check=False).returncode == 0
-
-        wait_until(answered, 60, f"the first reply through the router, {setup.name}")
-
-    def measure(self, setup: _Setup, costs: _Costs) -> None:
-        for flows, figures in ((1, costs.tcp), (16, costs.tcp_16)):
-            spent = [self._spent_by_tcp(flows, *more) for more in ((), ("-R",))]
-            figures.append(statistics.mean(spent))
-        if setup.kind not in self._offered:
-            sent, _cpu = self._packets(0, 1)
-            self._offered[setup.kind] = sent / SECONDS * _OFFERED
-        for flows, figures in ((1, costs.packets), (16, costs.packets_16)):
-            passed, cpu_s = self._packets(self._offered[setup.kind], flows)
-            figures.append(passed / cpu_s)
-
-    def _spent_by_tcp(self, flows: int, *more: str) -> float:
-        """Return CPU seconds a GiB."""
-        answer, cpu_s = self._iperf("-P", str(flows), *more)
-        return cpu_s / (answer["end"]["sum_received"]["bytes"] / _GIB)
-
-    def _packets(self, rate: float, flows: int) -> tuple[float, float]:
-        """Send small packets from the peer, so many a second, 0 for all it can; return how many passed, and the CPU."""
-        bits = int(rate * _PACKET_BYTES * 8 / flows)
-        answer, cpu_s = self._iperf("-u", "-l", str(_PACKET_BYTES), "-b", str(bits), "-P", str(flows))
-        total = answer["end"]["sum"]
-        return float(total["packets"] - total["lost_packets"]), cpu_s
-
-    def _iperf(self, *words: str) -> "tuple[dict[str, dict[str, dict[str, float]]], float]":
-        # A server for each test: one that a flood has confused must not answer for the next.
-        serve = ["ip", "netns", "exec", self._lan, "iperf3", "-s", "-1", "-B", _LAN[1]]
-        with subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-            try:
-                wait_until(self._is_served, 20, "iperf3's server")
-                before = _process.cpu_s(self._emulator)
-                command = ["iperf3", "-J", "-c", _LAN[1], "-t", str(SECONDS), "--connect-timeout", "10000", *words]
-                answer = json.loads(_inside(self._peer, *command))
-                cpu_s = _process.cpu_s(self._emulator) - before
-            finally:
-                server.terminate()
-        if "error" in answer:
-            raise HostError(f"iperf3: {answer['error']}")
-        return answer, cpu_s
-
-    def _is_served(self) -> bool:
-        return bool(_inside(self._lan, "ss", "-Hltn", "sport = 5201").strip())
-
-
-def run() -> list[Metric]:
-    """Measure all; takes about ten minutes."""
-    costs = measure(_SETUPS)
-    return [*_kernel(costs), *_pair(costs, "ours_userspace", "bare_userspace", "_userspace", "wireguard-go")]
-
-
-def measure(setups: tuple[_Setup, ...]) -> dict[str, _Costs]:
-    """Measure these setups in turn, as many rounds as there are."""
-    costs = {setup.name: _Costs() for setup in setups}
-    with _namespaces() as (peer, lan), tempfile.TemporaryDirectory(prefix="wayhome-bench-") as folder:
-        networks = [Network("fwd0", f"/run/netns/{peer}"), Network("fwd1", f"/run/netns/{lan}")]
-        with Guest(_ROOT / "build", networks=networks) as guest:
-            scene = _Scene(guest, peer, lan, Path(folder))
-            try:
-                for _ in range(ROUNDS):
-                    for setup in setups:
-                        with scene.router(setup):
-                            scene.measure(setup, costs[setup.name])
-            finally:
-                scene.stop()
-    return costs
-
-
-def _kernel(costs: dict[str, _Costs]) -> Iterator[Metric]:
-    yield from _pair(costs, "ours", "bare", "", "bare kernel WireGuard, neither filter nor source NAT")
-    yield from _pair(costs, "ours", "masquerade", "_against_masquerade", "bare kernel WireGuard with source NAT")
-    yield from _pair(costs, "ours_1000_rules", "bare", "_1000_rules", "bare kernel WireGuard, no filter")
-
-
-def _pair(costs: dict[str, _Costs], ours: str, bare: str, ending: str, alternative: str) -> Iterator[Metric]:
-    figures: dict[str, tuple[str, Callable[[_Costs], list[float]]]] = {
-        "tcp_cpu_per_gib": ("CPU s/GiB", lambda one: one.tcp),
-        "tcp_16_flows_cpu_per_gib": ("CPU s/GiB", lambda one: one.tcp_16),
-        "small_packets_per_s": ("1/CPU s", lambda one: one.packets),
-        "small_packets_16_flows_per_s": ("1/CPU s", lambda one: one.packets_16),
-    }
-    for name, (unit, of) in figures.items():
-        first, second = (round(statistics.median(of(costs[who])), 3) for who in (ours, bare))
-        yield Metric(name + ending, first, second, alternative, unit, len(of(costs[ours])))
+def bare(kind: str) -> Callable[[_router.Scene], _router.Context]:
+    """Return how to stand WireGuard alone. kind: kernel or userspace."""
+    return lambda scene: scene.wireguard(kind)
 
 
 @contextlib.contextmanager
-def _namespaces() -> Iterator[tuple[str, str]]:
-    names = f"whf{os.getpid()}p", f"whf{os.getpid()}l"
-    for name in names:
-        _ip("netns", "add", name)
-    try:
-        yield names
-    finally:
-        for name in names:
-            _ip("netns", "delete", name)
+def _masquerade(scene: _router.Scene) -> Iterator[None]:
+    with scene.wireguard(), scene.shell(_MASQUERADE, "nft delete table ip bare"):
+        yield
 
 
-def _ip(*words: str) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise HostError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+def ours(kind: str, rules: int, fast: bool = True) -> Callable[[_router.Scene], _router.Context]:
+    """Return how to stand the daemon's data plane with a filter of so many rules."""
+
+    @contextlib.contextmanager
+    def stand(scene: _router.Scene) -> Iterator[None]:
+        given = {"private": scene.router_key.hex(), "peer": scene.peer_public.hex(), "rules": rules, "wireguard": kind}
+        without = contextlib.nullcontext() if fast else scene.shell(_NO_FAST_PATH, "true")
+        with scene.python(_OURS, given), scene.peer_tunnel(), without:
+            yield
+
+    return stand
 
 
-def _inside(space: str, *words: str) -> str:
-    command = ["ip", "netns", "exec", space, *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 60, check=False)
-    if done.returncode and not done.stdout:
-        raise HostError(f"{' '.join(words)}: {done.stderr.strip()}")
-    return done.stdout
+VARIANTS = (
+    _router.Variant("bare", bare("kernel")),
+    _router.Variant("masquerade", _masquerade),
+    _router.Variant("ours", ours("kernel", 10)),
+    _router.Variant("ours_1000_rules", ours("kernel", 1000)),
+    _router.Variant("ours_without_fast_path", ours("kernel", 10, fast=False)),
+    _router.Variant("bare_userspace", bare("userspace")),
+    _router.Variant("ours_userspace", ours("userspace", 10)),
+)
 
 
-def _emulator() -> int:
-    """Return the guest's emulator, a descendant of this process."""
-    waiting = [os.getpid()]
-    while waiting:
-        pid = waiting.pop()
-        if Path(f"/proc/{pid}/comm").read_text().startswith("qemu-system"):
-            return pid
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            waiting += [int(word) for word in (task / "children").read_text().split()]
-    raise HostError("the guest's emulator is not there")
+def run() -> list[Metric]:
+    """Measure all."""
+    costs = _router.own_costs(_router.measure(VARIANTS, ROUNDS))
+    return [
+        *pair(costs, "ours", "bare", "", "bare kernel WireGuard, neither filter nor source NAT"),
+        *pair(costs, "ours", "masquerade", "_against_masquerade", "bare kernel WireGuard with source NAT"),
+        *pair(costs, "ours_1000_rules", "bare", "_1000_rules", "bare kernel WireGuard, no filter"),
+        *pair(costs, "ours", "ours_without_fast_path", "_against_no_fast_path", "ours without nftables' flowtable"),
+        *pair(costs, "ours_userspace", "bare_userspace", "_userspace", "wireguard-go"),
+    ]
 
 
-def _base64(key: bytes) -> str:
-    return base64.b64encode(key).decode()
+_FIGURES: dict[str, tuple[str, str, Callable[[float], float]]] = {
+    "tcp_cpu_per_gib": ("tcp", "CPU s/GiB", lambda ns: ns * _router.GIB / 1e9),
+    "tcp_16_flows_cpu_per_gib": ("tcp_16_flows", "CPU s/GiB", lambda ns: ns * _router.GIB / 1e9),
+    "small_packets_per_s": ("packets", "1/CPU s", lambda ns: 1e9 / ns),
+    "small_packets_16_flows_per_s": ("packets_16_flows", "1/CPU s", lambda ns: 1e9 / ns),
+}
+
+
+def pair(
+    costs: Mapping[str, _router.Costs], ours: str, against: str, ending: str, alternative: str
+) -> Iterator[Metric]:
+    """Give the medians of two variants, figure by figure."""
+    for name, (traffic, unit, shown) in _FIGURES.items():
+        rounds = costs[ours][traffic]
+        first, second = (round(shown(statistics.median(costs[who][traffic])), 3) for who in (ours, against))
+        yield Metric(name + ending, first, second, alternative, unit, len(rounds))

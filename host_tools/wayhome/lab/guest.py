@@ -85,6 +85,7 @@ class Guest:
         networks: Sequence[Network] = (),
         disks: Sequence[Path] = (),
         watchdog: bool = False,
+        counts_instructions: bool = False,
     ) -> None:
         self.architecture = architecture
         self.boot_seconds = 0.0
@@ -95,6 +96,7 @@ class Guest:
         self._networks = tuple(networks)
         self._disks = tuple(disks)
         self._watchdog = watchdog
+        self._counts_instructions = counts_instructions
         self._processes: dict[int, GuestProcess] = {}
         self._next_number = 1
         self._sending = threading.Lock()
@@ -135,6 +137,8 @@ class Guest:
         for number, disk in enumerate(self._disks):
             words += ["-drive", f"file={disk},format=raw,if=none,id=disk{number}"]
             words += ["-device", f"virtio-blk-pci,drive=disk{number}"]
+        if self._counts_instructions:
+            words += ["-icount", "shift=2"]
         if self._watchdog:
             words += ["-device", "i6300esb", "-action", "watchdog=poweroff"]
         started = time.monotonic()
