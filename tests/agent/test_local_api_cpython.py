@@ -807,13 +807,14 @@ def test_wayhomed_refuses_in_words_what_it_can_not_use(tmp_path):
     newer = tmp_path / "newer"
     newer.mkdir()
     (newer / "state.json").write_text('{"Version": 99}')
+    own = ["--interface", f"refused{os.getpid()}"]  # other tests may run beside, in this very network
     for words, status, part in (
         (["--help"], 0, "example: wayhomed"),
         (["--port", "0"], 2, "--port"),
         (["--nonsense"], 2, "--help"),
-        (["--state", "/proc/nothing"], 1, "--state"),
-        (["--state", str(newer)], 1, "newer wayhomed"),
-        (["--state", str(tmp_path / "a"), "--socket", "/proc/nothing/x.sock"], 1, "--socket"),
+        ([*own, "--state", "/proc/nothing"], 1, "--state"),
+        ([*own, "--state", str(newer)], 1, "newer wayhomed"),
+        ([*own, "--state", str(tmp_path / "a"), "--socket", "/proc/nothing/x.sock"], 1, "--socket"),
         (["--state", str(tmp_path / "b"), "--interface", "a/b"], 2, "--interface"),
     ):
         done = subprocess.run(

@@ -41,6 +41,14 @@ class Configuration:
         self._at_start = {name: self.value(name) for name in _AT_START}
         self._settle()
 
+    def ahead(self, name: str, default=None):
+        """Return what value() will return after read(); nothing is kept or written."""
+        read = read_config(self.path)
+        self._config = (self._copy() if read.faults else None) or read
+        value = self.value(name, default)
+        self._config = Config()
+        return value
+
     def reread(self) -> None:
         """Read the file again; one with a fault changes nothing."""
         last = self._config

@@ -8,6 +8,7 @@ from wayhomed.linux import own_user
 from wayhomed.linux.dataplane import DataPlane, check_rights
 from wayhomed.linux.dataplane import Settings as DataPlaneSettings
 from wayhomed.linux.errors import DataPlaneError
+from wayhomed.linux.interface_lock import InterfaceLock
 from wayhomed.linux.watchdog_device import WatchdogDevice
 from wayhomed.port import process, runtime
 
@@ -76,10 +77,17 @@ def run(words: list) -> int:
     log = logging.Log(_log_writer(given.get("system-log")), runtime.wall_clock_s)
     state = State(values["state"])
     try:
+        # Before anything is touched that may be another one's: state, socket, interface.
+        lock = InterfaceLock(settings.ahead("interface", "wayhome0"))
         state.open()
         settings.read()
         log.write_to(_log_writer(settings.value("system-log")))
         log.change_level(_LEVELS[settings.value("log-level", "info")])
+        if lock.impostor:
+            log.warning(
+                "process %d has taken the name by which one wayhomed keeps another from its interface; if you don't "
+                "know it, end it" % lock.impostor
+            )
         data_plane_settings = DataPlaneSettings(
             folder + "/undo.json",
             settings.value("interface", "wayhome0"),
@@ -87,7 +95,7 @@ def run(words: list) -> int:
             settings.value("wireguard-go", "wireguard-go"),
             settings.value("wireguard", "auto"),
         )
-        is_replaced = asyncio.run(_serve(values, state, log, data_plane_settings, settings))
+        is_replaced = asyncio.run(_serve(values, state, log, data_plane_settings, settings, lock))
     except (StateError, DataPlaneError) as error:
         log.error(str(error))
         return 1
@@ -122,7 +130,7 @@ def _to_stderr(severity: int, text: str) -> None:
     runtime.write_stderr(("wayhomed: error: " if severity <= logging.ERROR else "wayhomed: ") + text + "\n")
 
 
-async def _serve(values: dict, state: State, log, data_plane_settings, configured) -> bool:
+async def _serve(values: dict, state: State, log, data_plane_settings, configured, lock) -> bool:
     """Run the daemon; return True if it has ended for a new process to go on."""
     settings = Settings()
     settings.allow_insecure_relays = values["lab-insecure-relays"]
@@ -146,6 +154,8 @@ async def _serve(values: dict, state: State, log, data_plane_settings, configure
 
     runtime.on_signals({number: action(number) for number in actions})
     services = [api.run(asyncio.create_task), manager.keep_status(board)]
+    if not lock.impostor:
+        services.append(lock.answer())
     feeders = [(device.period_ms, device.feed)] if device is not None else []
     if manager.watchdog_ms():
         feeders.append((manager.watchdog_ms(), manager.alive))

@@ -8,7 +8,7 @@ from wayhomed.wire.errors import BadWire
 
 from . import uapi
 from .errors import DataPlaneError
-from .wireguard import SOCKET, BackEnd, remove_socket
+from .wireguard import SOCKET, BackEnd, remove_dead_socket
 
 _START_MS = const(5_000)
 _POLL_MS = const(10)
@@ -40,7 +40,11 @@ class UserspaceWireGuard(BackEnd):
     async def start(self, interface: str) -> None:
         """Start the child and wait until it answers. Raises DataPlaneError."""
         self._interface = interface
-        remove_socket(interface)
+        if not remove_dead_socket(interface):
+            raise DataPlaneError(
+                "a wireguard-go that is not ours answers at %s, perhaps for another network namespace; stop it, or "
+                "name another interface with --interface" % (SOCKET % interface)
+            )
         try:
             # -f keeps it in the foreground; the variable says that it was told so already, which spares a banner.
             self._child = process.Child(
@@ -80,7 +84,7 @@ class UserspaceWireGuard(BackEnd):
         if self._child is not None:
             await process.end(self._child, _END_S)
             self._child = None  # type: ignore[assignment]
-            remove_socket(self._interface)
+            remove_dead_socket(self._interface)
 
     def close(self) -> None:
         """Nothing is open between two questions."""

@@ -2,12 +2,13 @@
 
 import os
 
-from wayhomed.port import const
+from wayhomed.port import const, packets
 
 from .errors import DataPlaneError
 
 SOCKET = "/run/wireguard/%s.sock"  # wireguard-go's own choice, built in
 _ENOENT = const(2)
+_ECONNREFUSED = const(111)
 
 AUTO = "auto"
 KERNEL = "kernel"
@@ -179,3 +180,21 @@ def remove_socket(interface: str) -> None:
     except OSError as error:
         if error.errno != _ENOENT:
             raise
+
+
+def remove_dead_socket(interface: str) -> bool:
+    """Take away a socket that nobody answers at; False if somebody does.
+
+    All network namespaces of a machine may share the folder: who answers may be another namespace's wireguard-go.
+    """
+    asking = packets.unix_stream()
+    try:
+        asking.connect(packets.unix_address(SOCKET % interface))
+        return False
+    except OSError as error:
+        if error.errno not in (_ENOENT, _ECONNREFUSED):
+            return False  # it has no time for us, or belongs to others
+    finally:
+        asking.close()
+    remove_socket(interface)
+    return True

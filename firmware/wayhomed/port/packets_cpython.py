@@ -1,7 +1,8 @@
 """Waiting and addresses behind port.packets on CPython."""
 
 import asyncio
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+import struct
+from socket import AF_INET, AF_INET6, SO_PEERCRED, SOL_SOCKET, inet_ntop, inet_pton
 
 
 def inet_address(ip: bytes, port: int):
@@ -25,6 +26,11 @@ def receive_into(source, buffer: bytearray) -> int:
 def unix_address(path: str):
     """Return what connect takes for a UNIX socket."""
     return path
+
+
+def peer_process(connected) -> int:
+    """Return the id of the process at the other end of a UNIX socket, 0 if it is in another world of processes."""
+    return struct.unpack("iII", connected.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0]
 
 
 def netlink_address(groups: int):

@@ -6,11 +6,14 @@ from asyncio import core  # type: ignore[attr-defined]  # the stubs leave this m
 from .ffi import errno_after_call, libc
 
 _read = libc().func("i", "read", "ipi")
+_getsockopt = libc().func("i", "getsockopt", "iiipp")
 
 _AF_UNIX = 1
 _AF_INET = 2
 _AF_INET6 = 10
 _AF_NETLINK = 16
+_SOL_SOCKET = 1
+_SO_PEERCRED = 17
 
 
 def inet_address(ip: bytes, port: int):
@@ -39,6 +42,14 @@ def unix_address(path: str):
     """Return what connect takes for a UNIX socket: struct sockaddr_un."""
     # a name that begins with a zero byte is no file's, and ends with its length alone
     return struct.pack("H", _AF_UNIX) + path.encode() + (b"" if path.startswith("\0") else b"\0")
+
+
+def peer_process(connected) -> int:
+    """Return the id of the process at the other end of a UNIX socket, 0 if it is in another world of processes."""
+    credentials, size = bytearray(12), bytearray(struct.pack("I", 12))
+    if _getsockopt(connected.fileno(), _SOL_SOCKET, _SO_PEERCRED, credentials, size) < 0:
+        raise OSError(errno_after_call(), "getsockopt")
+    return struct.unpack("iII", credentials)[0]
 
 
 def netlink_address(groups: int):
