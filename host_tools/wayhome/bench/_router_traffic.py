@@ -20,7 +20,9 @@ _BURST = 48  # packets under way at once: less than any queue on their way holds
 _PACKET_BYTES = 64
 _PIECE = bytes(65536)
 _WARM_BURSTS = 4
-_WARM_SHARE = 4  # of TCP's bytes one in so many goes before the clock starts: windows are wide by then
+_WARM_SHARE = 2  # of TCP's bytes one in so many goes before the clock starts: windows are wide by then
+_UNDER_WAY = 512 << 10  # bytes of all flows together: less than WireGuard's queues hold, so that nothing is lost
+_SO_RCVBUFFORCE = 33  # above the system's limit too, socket(7); it also ends the kernel's own choice
 _PATIENCE_S = 60
 _PORT = 9000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -82,12 +84,14 @@ def _tcp(spaces: list[str], target: str, flows: int, units: int, reverse: bool) 
     """Send so many bytes by TCP from the peer to the LAN, or back, as fast as it goes."""
     listener = _socket(spaces[1], socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _UNDER_WAY // flows)
     listener.bind((target, _PORT))
     listener.listen(flows)
     pairs = []
     for _ in range(flows):
         client = _socket(spaces[0], socket.SOCK_STREAM)
         client.settimeout(_PATIENCE_S)
+        client.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _UNDER_WAY // flows)
         client.connect((target, _PORT))
         pairs.append((client, listener.accept()[0]))
     poller = select.poll()
