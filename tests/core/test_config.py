@@ -17,11 +17,14 @@ snat = no
 snat-except = 192.168.7.0/24
 lan-to-mesh = yes
 mtu = 1420
+lan-dns = yes
+lan-dns-port = 5353
 
 allow-lans = 192.168.1.0/24, fd00:1::/64
 allow-services = tcp:22, udp:5000-5010
 allow-publish = none
 allow-peers-routes = 10.0.0.0/8
+allow-names = home.example, Lab.example
 allow-dns = no
 allow-exit = no
 ntp-servers = 192.168.1.1, ntp.example.net
@@ -57,12 +60,13 @@ def test_a_whole_file_is_read():
     assert found.values["auth-key-file"] == "/etc/wayhome/auth.key"
     assert found.values["advertise-routes"] == ["192.168.1.0/24", "fd00:1::/64"]
     assert found.values["accept-routes"] is True and found.values["snat"] is False
+    assert found.values["lan-dns"] is True and found.values["allow-names"] == ["home.example", "lab.example"]
     assert found.values["allow-lans"] == [prefix_from_text("192.168.1.0/24"), prefix_from_text("fd00:1::/64")]
     assert found.values["allow-services"] == [(6, 22, 22), (17, 5000, 5010)]
     assert found.values["allow-publish"] == []
     assert found.values["ntp-servers"] == ["192.168.1.1", "ntp.example.net"]
     assert found.values["port"] == 41642
-    assert found.lines["login-server"] == 3 and found.lines["system-log"] == 25
+    assert found.lines["login-server"] == 3 and found.lines["system-log"] == 28
     assert found.preferences() == {
         "LoginServer": "https://mesh.example.net",
         "Hostname": "attic",
@@ -72,6 +76,8 @@ def test_a_whole_file_is_read():
         "SNATExcept": ["192.168.7.0/24"],
         "LANToMesh": True,
         "MTU": 1420,
+        "LANDNS": True,
+        "LANDNSPort": 5353,
     }
 
 
@@ -90,7 +96,7 @@ def test_an_empty_file_says_nothing_and_has_no_fault():
 
 def test_words_for_nothing_and_for_everything():
     words = b"advertise-routes=none\nallow-lans=advertised\nallow-services=policy\nallow-publish=lan\nntp-servers=off\n"
-    found = parse(words + b"allow-peers-routes = any")
+    found = parse(words + b"allow-peers-routes = any\nallow-names = any")
     assert not found.faults
     assert found.values["advertise-routes"] == [] and found.values["ntp-servers"] == []
     for key in ceiling.SETTINGS:

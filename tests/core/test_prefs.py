@@ -29,11 +29,14 @@ def test_what_is_written_reads_back_the_same():
             "SNATExcept": ["192.168.1.0/24", "fd00:1::/64", "192.168.1.0/24"],
             "LANToMesh": True,
             "MTU": 1420,
+            "LANDNS": True,
+            "LANDNSPort": 5353,
             "WantRunning": True,
         },
     )
     assert one.advertise_routes == [(b"\xc0\xa8\x01\x00", 24), (b"\xfd\x00\x00\x01" + bytes(12), 64)]
     assert one.snat_except == one.advertise_routes and one.lan_to_mesh and one.mtu_bytes == 1420
+    assert one.lan_dns and one.lan_dns_port == 5353
     again = changed(Prefs(), json.loads(json.dumps(one.as_json())))
     assert again.as_json() == one.as_json()
 
@@ -55,6 +58,11 @@ def test_what_makes_no_sense_is_refused_in_words():
         {"SNATExcept": ["192.168.1.1/24"]},
         {"SNATExcept": ["192.168.1.0/24"] * (MAX_ROUTES + 1)},
         {"LANToMesh": 1},
+        {"LANDNS": 1},
+        {"LANDNSPort": 0},
+        {"LANDNSPort": 65536},
+        {"LANDNSPort": "53"},
+        {"LANDNSPort": True},
         {"MTU": 1279},
         {"MTU": 1921},
         {"MTU": "1420"},

@@ -44,6 +44,9 @@ UP = options.Command(
         ),
         options.Option("lan-to-mesh", "LAN devices may open connections to peers and to networks of other routers"),
         options.Option("no-lan-to-mesh", "they may only answer (as at first)"),
+        options.Option("lan-dns", "LAN devices may ask this machine for names, the mesh's among them"),
+        options.Option("no-lan-dns", "they may not (as at first)"),
+        options.Option("lan-dns-port", "where they ask; 53 is what devices expect", "PORT"),
         options.Option("mtu", "bytes of a packet inside the tunnel at most, 1280 to 1920", "BYTES"),
         options.Option("ephemeral", "the coordinator may forget this machine when it goes away"),
         options.Option("renew-key", "make a new node key before the present one expires; asks for a login"),
@@ -226,10 +229,13 @@ def _up_request(values: dict) -> dict:
         prefs["SNATExcept"] = [text for text in texts if text]
     if values["mtu"] is not None:
         prefs["MTU"] = options.whole_number("mtu", values["mtu"], MIN_MTU_BYTES, MAX_MTU_BYTES)
+    if values["lan-dns-port"] is not None:
+        prefs["LANDNSPort"] = options.whole_number("lan-dns-port", values["lan-dns-port"], 1, 65_535)
     for name, yes, no in (
         ("AcceptRoutes", "accept-routes", "no-accept-routes"),
         ("SNAT", "snat", "no-snat"),
         ("LANToMesh", "lan-to-mesh", "no-lan-to-mesh"),
+        ("LANDNS", "lan-dns", "no-lan-dns"),
     ):
         if values[yes] and values[no]:
             raise options.UsageError("--%s and --%s contradict each other" % (yes, no))

@@ -12,7 +12,8 @@ from . import ranges
 from .filter import ICMP, ICMPV6, LAST_PORT, TCP, Opening, Rule
 
 ANY = "any"
-SETTINGS = ("allow-lans", "allow-services", "allow-publish", "allow-peers-routes")  # in the configuration file
+# In the configuration file
+SETTINGS = ("allow-lans", "allow-services", "allow-publish", "allow-peers-routes", "allow-names")
 _ECHO_ONLY = (ICMP, ICMPV6)
 
 
@@ -20,16 +21,18 @@ class Ceiling:
     """lans: prefixes behind this machine that the mesh may reach, ANY for all that it advertises or publishes;
     services: (IP protocol, first port, last port) of this machine that the mesh may reach, ANY for the policy's word;
     publish: prefixes that published devices may lie in, ANY for the private networks that this machine is part of;
-    peers_routes: prefixes that other routers' networks may lie in, ANY for all that is no harm.
+    peers_routes: prefixes that other routers' networks may lie in, ANY for all that is no harm; names: DNS suffixes
+    beside the mesh's own that the coordinator may decide about (core.names), ANY for all but whole public ones.
 
     The mesh's own addresses of peers, and answers to a ping where the policy opens anything, are under no ceiling.
     """
 
-    def __init__(self, lans=ANY, services=ANY, publish=ANY, peers_routes=ANY):
+    def __init__(self, lans=ANY, services=ANY, publish=ANY, peers_routes=ANY, names=ANY):
         self.lans = lans
         self.services = services
         self.publish = publish
         self.peers_routes = peers_routes
+        self.names = names
 
     def lan_reason(self, prefix: tuple) -> str:
         """Say why nothing of a prefix behind this machine may be reached, or ""."""
@@ -107,7 +110,7 @@ class Ceiling:
         return ", ".join([service_text(service) for service in self.services]) or "none"
 
 
-NONE = Ceiling([], [], [], [])  # lets nothing through
+NONE = Ceiling([], [], [], [], [])  # lets nothing through
 
 
 def from_config(config) -> Ceiling:

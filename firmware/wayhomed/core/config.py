@@ -321,6 +321,24 @@ def _list_text(word: str):
     return write
 
 
+def _suffixes(text: str):
+    """Return DNS suffixes in lower case; [] for none but the mesh's own."""
+    if text == "any":
+        return ANY
+    if text == "none":
+        return []
+    found = []
+    for item in _items(text, MAX_SERVERS):
+        if not _is_host_name(item) or item in ("all", "yes", "no", "mesh"):
+            raise BadWire("any, none, or names like home.example are due here, not " + item[:_SHOWN])
+        found.append(item.lower())
+    return found
+
+
+def _suffixes_text(value) -> str:
+    return "any" if value == ANY else ", ".join(value) or "none"
+
+
 _LANS = _prefixes_or("advertised")
 _PUBLISH = _prefixes_or("lan")
 _PEERS_ROUTES = _prefixes_or("any")
@@ -336,10 +354,13 @@ _IN_ORDER = (
     Setting("snat-except", _prefix_texts, _list_text("none"), "192.168.1.0/24"),
     Setting("lan-to-mesh", _flag, _yes_no, "yes"),
     Setting("mtu", _number(MIN_MTU_BYTES, MAX_MTU_BYTES), str, "1420"),
+    Setting("lan-dns", _flag, _yes_no, "yes"),
+    Setting("lan-dns-port", _number(1, LAST_PORT), str, "5353"),
     Setting("allow-lans", _LANS[0], _LANS[1], "192.168.1.0/24"),
     Setting("allow-services", _services, _services_text, "tcp:22"),
     Setting("allow-publish", _PUBLISH[0], _PUBLISH[1], "192.168.1.0/24"),
     Setting("allow-peers-routes", _PEERS_ROUTES[0], _PEERS_ROUTES[1], "10.0.0.0/8"),
+    Setting("allow-names", _suffixes, _suffixes_text, "home.example"),
     Setting("allow-dns", _only_no("leaves this machine's DNS alone"), _yes_no, "no"),
     Setting("allow-exit", _only_no("neither is an exit node nor uses one"), _yes_no, "no"),
     Setting("ntp-servers", _servers, _list_text("off"), "192.168.1.1"),
@@ -361,6 +382,8 @@ PREFS = {
     "snat-except": "SNATExcept",
     "lan-to-mesh": "LANToMesh",
     "mtu": "MTU",
+    "lan-dns": "LANDNS",
+    "lan-dns-port": "LANDNSPort",
 }
 _SECRET_WORDS = ("key", "secret", "password", "token")
 

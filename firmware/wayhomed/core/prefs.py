@@ -12,6 +12,7 @@ MAX_ROUTES = 256
 # no longer fits between WireGuard and us (linux.proxy); from 1420 on an ordinary uplink has to cut packets in two.
 MIN_MTU_BYTES = const(1280)
 MAX_MTU_BYTES = const(1920)
+DNS_PORT = const(53)
 _LABEL = "abcdefghijklmnopqrstuvwxyz0123456789-"
 
 
@@ -19,7 +20,8 @@ class Prefs:
     """login_server: URL, "" before the first `up`; hostname: "" = the machine's own; advertise_routes: prefixes
     (ip bytes, length); accept_routes: take other routers' prefixes; snat: LAN devices see the board's address;
     snat_except: prefixes whose devices see mesh addresses all the same; lan_to_mesh: LAN devices may open connections
-    to peers and through accepted routes; mtu_bytes: of the tunnel;
+    to peers and through accepted routes; mtu_bytes: of the tunnel; lan_dns: LAN
+    devices may ask this machine for names, at lan_dns_port;
     want_running: True after `up`, False after `down`, None while nobody has said either.
     """
 
@@ -32,6 +34,8 @@ class Prefs:
         self.snat_except = []
         self.lan_to_mesh = False
         self.mtu_bytes = MIN_MTU_BYTES
+        self.lan_dns = False
+        self.lan_dns_port = DNS_PORT
         self.want_running: bool | None = None
 
     def as_json(self) -> dict:
@@ -44,6 +48,8 @@ class Prefs:
             "SNATExcept": [address.prefix_text(prefix) for prefix in self.snat_except],
             "LANToMesh": self.lan_to_mesh,
             "MTU": self.mtu_bytes,
+            "LANDNS": self.lan_dns,
+            "LANDNSPort": self.lan_dns_port,
         }
         if self.want_running is not None:
             fields["WantRunning"] = self.want_running
@@ -84,6 +90,10 @@ def changed(prefs: Prefs, fields: dict) -> Prefs:
             made.lan_to_mesh = _flag(name, value)
         elif name == "MTU":
             made.mtu_bytes = _mtu(value)
+        elif name == "LANDNS":
+            made.lan_dns = _flag(name, value)
+        elif name == "LANDNSPort":
+            made.lan_dns_port = _port(value)
         elif name == "WantRunning":
             made.want_running = _flag(name, value)
         else:
@@ -100,6 +110,12 @@ def _text(name: str, value) -> str:
 def _flag(name: str, value) -> bool:
     if value is not True and value is not False:
         raise BadWire(name + " is true or false")
+    return value
+
+
+def _port(value) -> int:
+    if not isinstance(value, int) or value is True or not 0 < value <= 65_535:
+        raise BadWire("a port is a number from 1 to 65535")
     return value
 
 
