@@ -36,7 +36,7 @@ TEST_PACKAGES = {
 }
 # Emulated machines with Debian's kernel, for the tests and benchmarks that the host's own kernel cannot run.
 GUEST_PACKAGES = {"qemu-system-x86_64": "qemu-system-x86", "qemu-system-aarch64": "qemu-system-arm"}
-BENCH_PACKAGES = {**GUEST_PACKAGES, "turnserver": "coturn", "iperf3": "iperf3"}
+BENCH_PACKAGES = {**GUEST_PACKAGES, "turnserver": "coturn"}
 # Libraries have no command: the file that the dynamic loader knows stands for them.
 LIBRARIES = {"libnftables.so.1": "libnftables1"}
 
