@@ -412,6 +412,26 @@ class FakeSharedPort:
         self.sent.append((endpoint, datagram))
 
 
+class _NoForeignRules:
+    """An nftables in which nobody but us has rules, and nobody changes any."""
+
+    def base_chains(self) -> list:
+        return []
+
+    def names(self) -> set:
+        return set()
+
+    def now(self) -> list:
+        return []
+
+    async def changes(self) -> list:
+        await asyncio.Event().wait()
+        return []
+
+    def close(self) -> None:
+        pass
+
+
 class FakeDataPlane:
     """The kernel, as far as the daemon asks it. uplinks: of its Facts; counters: what traffic() gives."""
 
@@ -465,6 +485,21 @@ class FakeDataPlane:
     async def traffic(self) -> dict:
         self.polls += 1
         return dict(self.counters)
+
+    interface = ("wayhome0", 5)
+    port = 41641
+
+    def nft_news(self) -> _NoForeignRules:
+        return _NoForeignRules()
+
+    def foreign_rules(self) -> _NoForeignRules:
+        return _NoForeignRules()
+
+    def make_news(self) -> None:
+        pass
+
+    def way_to(self, ip: bytes) -> None:
+        return None
 
     async def uplink_changed(self) -> None:
         self.uplink_changes += 1

@@ -1,6 +1,8 @@
 """The parts of the daemon: what it does for the LAN beside the tunnel itself (agent/part)."""
 
+from .foreign_rules import ForeignRules
+
 
 def all_of(board) -> list:
     """Return the Board's parts, in the order in which the status shows them."""
-    return []
+    return [ForeignRules(board)]

@@ -33,6 +33,8 @@ from .firewall import (
 )
 from .handshakes import Handshakes
 from .held import HeldPort
+from .nft_news import News
+from .nft_rules import KernelRules
 from .nftables import Nftables
 from .proxy import MAX_INDEX, Proxy, address_of
 from .shared_port import SharedPort
@@ -91,6 +93,7 @@ class DataPlane:
 
     start, clean_up, apply, set_private_key, status and stop are called one after the other, never at once. Between
     start() and stop() the others may be called at any time, also while one of these has not returned.
+    interface: (name, index) of the tunnel, between start() and stop(); port: WireGuard's.
     shared_port: the SharedPort, between start() and stop(). adopted: start() found a tunnel that stood.
     outlives: between start() and stop(), whether the tunnel stands on when this process ends.
     """
@@ -116,6 +119,8 @@ class DataPlane:
         self._handshakes = Handshakes(wall_clock_s(), monotonic_ms())
         self._index = 0
         self._ruleset = ""
+        self._firewall = planning.Firewall()  # that the ruleset was made of
+        self._shut = False
         self._fast_devices: list = []  # [(name, index)] that the fast path was asked for with the present rules
         self._plan = planning.Plan()
         self._peers: dict = {}  # {public key: set of prefixes} as WireGuard has them
@@ -240,6 +245,14 @@ class DataPlane:
             return False
         self._close_all()
         return True
+
+    @property
+    def interface(self) -> tuple:
+        return self._settings.interface, self._index
+
+    @property
+    def port(self) -> int:
+        return self._settings.port
 
     @property
     def outlives(self) -> bool:
@@ -664,6 +677,61 @@ class DataPlane:
             self._end_fast_path()
             self._nftables.run(wanted + held_elements(self._held))
             self._ruleset = wanted
+        self._firewall = firewall
+
+    def put_rules_back(self) -> None:
+        """Load the packet filter again as it was last, after somebody deleted or changed it.
+
+        Raises DataPlaneError: it could not be done, and the interface is down or gone.
+        """
+        try:
+            had_fast_path = bool(self._fast_devices)
+            self._ruleset = ""
+            self._load_ruleset(self._firewall)
+            if self._shut:
+                link.bring_up(self._kernel, self._index, self._plan.mtu_bytes)
+                self._shut = False
+            self._set_fast_path(had_fast_path)
+        except (OSError, DataPlaneError) as error:
+            self._close_everything()
+            raise _explained(error)
+
+    def shut(self) -> None:
+        """Let no packet through the tunnel until put_rules_back(): for the time in which there is no packet filter."""
+        try:
+            link.take_down(self._kernel, self._index)
+        except OSError as error:
+            raise _explained(error)
+        self._shut = True
+
+    def make_news(self) -> None:
+        """Change nothing, but in such a manner that the kernel tells of it: who listens learns how we are called."""
+        self._nftables.run("add chain %s news\ndelete chain %s news\n" % (TABLE, TABLE))
+
+    def way_to(self, ip: bytes):
+        """Return (name, index) of the interface by which packets to an ip leave, None if there is no way."""
+        try:
+            index = routes.interface_towards(self._kernel, ip)
+            for found in link.links(self._kernel):
+                if found.index == index:
+                    return found.name, index
+        except OSError:
+            pass
+        return None
+
+    def foreign_rules(self):
+        """Return a nft_rules.KernelRules; its user closes it. Raises DataPlaneError."""
+        try:
+            return KernelRules(TABLE.split()[1])
+        except OSError as error:
+            raise _explained(error)
+
+    def nft_news(self):
+        """Return what hears of changes to nftables, a nft_news.News; its user closes it. Raises DataPlaneError."""
+        try:
+            return News(*TABLE.split())
+        except OSError as error:
+            raise _explained(error)
 
     def _set_fast_path(self, forwarding: bool) -> None:
         """Let known connections pass without asking the rules again, until these change.

@@ -23,7 +23,7 @@ from wayhomed.wire.address import ip_text
 from .routes import BYPASS_MARK, MARK_MASK
 
 TABLE = "inet wayhome"
-_FROM_TUNNEL_MARK = 0x40000
+FROM_TUNNEL_MARK = 0x40000
 _FAMILIES = (("4", "ip", "ipv4_addr", "ipv4"), ("6", "ip6", "ipv6_addr", "ipv6"))
 _PORT_PROTOCOLS = (packet_filter.TCP, packet_filter.UDP, packet_filter.SCTP, 33, 136)  # 33 DCCP, 136 UDP-Lite
 
@@ -237,7 +237,7 @@ def _add_sources(lines: list, tunnel: str, elsewhere: str) -> None:
     _rule(
         lines,
         "sources",
-        "iifname %s meta mark set meta mark and 0x%x or 0x%x" % (tunnel, 0xFFFFFFFF ^ MARK_MASK, _FROM_TUNNEL_MARK),
+        "iifname %s meta mark set meta mark and 0x%x or 0x%x" % (tunnel, 0xFFFFFFFF ^ MARK_MASK, FROM_TUNNEL_MARK),
     )
     _rule(lines, "sources", "iifname %s accept" % elsewhere)
     for digit, family, _kind, _proto in _FAMILIES:
@@ -341,7 +341,7 @@ def _add_translation(lines: list, tunnel: str, firewall) -> None:
         _rule(
             lines,
             "hide_source",
-            "oifname != %s meta mark and 0x%x == 0x%x masquerade" % (tunnel, MARK_MASK, _FROM_TUNNEL_MARK),
+            "oifname != %s meta mark and 0x%x == 0x%x masquerade" % (tunnel, MARK_MASK, FROM_TUNNEL_MARK),
         )
 
 

@@ -120,6 +120,11 @@ def bring_up(kernel, index: int, mtu_bytes: int) -> None:
     kernel.change(_NEWLINK, 0, _info(index, _IFF_UP, _IFF_UP) + netlink.attribute_u32(_IFLA_MTU, mtu_bytes))
 
 
+def take_down(kernel, index: int) -> None:
+    """Set an interface down; the kernel forgets the routes that lead through it. Raises OSError."""
+    kernel.change(_NEWLINK, 0, _info(index, 0, _IFF_UP))
+
+
 def delete(kernel, index: int) -> None:
     """Delete an interface; one that is gone already is no error."""
     try:

@@ -115,6 +115,16 @@ def source_address(kernel, ip: bytes) -> bytes:
     return source
 
 
+def interface_towards(kernel, ip: bytes) -> int:
+    """Return the index of the interface by which packets to this ip leave, the tunnel left out. Raises OSError."""
+    question = struct.pack("BBBBBBBBI", FAMILY[len(ip)], 8 * len(ip), 0, 0, 0, 0, 0, 0, 0)
+    question += netlink.attribute(_RTA_DST, ip) + netlink.attribute_u32(_RTA_MARK, BYPASS_MARK)
+    values = netlink.decode_attributes(kernel.ask(_GETROUTE, question), 12)
+    if _RTA_OIF not in values:
+        raise OSError(_ENETUNREACH, "no interface of this machine leads there")
+    return struct.unpack("i", values[_RTA_OIF])[0]
+
+
 class SourceAddresses:
     """Own addresses by where a packet goes, asked of the kernel once and remembered until routes change."""
 

@@ -132,15 +132,20 @@ class Sysctls:
         """Remember settings that the kernel changes along with another."""
         for name in names:
             before = read(name)
-            if before is not None:
+            if before is not None and not self._is_known(name):
                 self._changed.append([name, before, ""])
+
+    def _is_known(self, name: str) -> bool:
+        """Tell whether a setting has been changed before: somebody else put it back since, and may do so for ever."""
+        return name in [changed for changed, _before, _ours in self._changed]
 
     def _change(self, wanted: list) -> None:
         for name, ours in wanted:
             before = read(name)
             if before is None or before == ours:
                 continue
-            self._changed.append([name, before, ours])
+            if not self._is_known(name):
+                self._changed.append([name, before, ours])
         self._save()
         for name, ours in wanted:
             before = read(name)

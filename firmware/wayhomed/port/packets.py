@@ -85,8 +85,9 @@ _SO_BINDTODEVICE = const(25)
 _SO_ATTACH_FILTER = const(26)
 _SO_RCVBUFFORCE = const(33)
 _SO_MARK = const(36)
-# RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE of <linux/rtnetlink.h>
-ROUTE_NEWS = (1, 5, 7, 8, 9, 11, 19)
+# RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, IPV4_NETCONF, IPV6_NETCONF of
+# <linux/rtnetlink.h>; the last two tell of forwarding switched on and off
+ROUTE_NEWS = (1, 5, 7, 8, 9, 11, 19, 24, 25)
 
 
 def _open(family: int, kind: int, protocol: int):
@@ -137,9 +138,9 @@ def netlink_socket(protocol: int):
     return socket.socket(_AF_NETLINK, _SOCK_RAW | _SOCK_CLOEXEC, protocol)
 
 
-def netlink_news_socket(groups: tuple):
-    """Return a netlink socket that becomes readable when something of these route groups changes."""
-    opened = _open(_AF_NETLINK, _SOCK_RAW, 0)
+def netlink_news_socket(groups: tuple, protocol: int = 0):
+    """Return a netlink socket that becomes readable when something of these groups changes; rtnetlink's if not said."""
+    opened = _open(_AF_NETLINK, _SOCK_RAW, protocol)
     opened.bind(netlink_address(sum([1 << group - 1 for group in groups])))
     return opened
 
