@@ -1,8 +1,9 @@
 """The parts of the daemon: what it does for the LAN beside the tunnel itself (agent/part)."""
 
+from .dns_server import DnsServer
 from .foreign_rules import ForeignRules
 
 
 def all_of(board) -> list:
     """Return the Board's parts, in the order in which the status shows them."""
-    return [ForeignRules(board)]
+    return [ForeignRules(board), DnsServer(board)]

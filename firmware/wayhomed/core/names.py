@@ -203,7 +203,7 @@ def _take_records(names: Names, records, allowed) -> None:
             continue
         name = _name(record.get("Name"))
         try:
-            ip = address.ip_from_text(record.get("Value"))
+            ip = address.ip_from_text(record.get("Value") or "")
         except BadWire:
             continue
         # A name of one label is for dialling by clients without search domains; nobody is asked for it by DNS.
