@@ -23,6 +23,7 @@ SIGTERM = const(15)
 _F_SETFD = const(2)
 _FD_CLOEXEC = const(1)
 _SIG_BLOCK = const(0)
+_LOOK_AGAIN_S = const(1)
 _SIGSET_BYTES = const(128)  # of the largest C library; the kernel reads 8 of them
 
 
@@ -33,7 +34,12 @@ async def end(child: Child, patience_s: float) -> None:
         await limited(child.wait(), patience_s)
     except asyncio.TimeoutError:
         child.signal(SIGKILL)
-        await child.wait()
+        # Nobody withstands that: should the news of the end be lost, looking again still finds it.
+        while child.exit_code() is None:
+            try:
+                await limited(child.wait(), _LOOK_AGAIN_S)
+            except asyncio.TimeoutError:
+                pass
 
 
 def own_words() -> list:
