@@ -187,6 +187,17 @@ def test_a_lan_device_is_published_listed_and_taken_back(wayhome, coordinator):
     assert [entry["name"] for entry in wayhome("publish list --json").json] == ["printer"]
 
 
+def test_a_suffix_gets_a_resolver_of_its_own_and_loses_it(wayhome, coordinator):
+    assert "gives it one" in wayhome("dns", "split", "list").output
+    added = wayhome("dns", "split", "add", "home.example", "192.168.1.1", "192.168.1.2:5353")
+    assert "names below home.example are asked of 192.168.1.1, 192.168.1.2:5353 now" in added.output
+    assert "home.example" in wayhome("dns", "split", "list").output
+    wrong = wayhome("dns", "split", "remove", "hom.example")
+    assert wrong.exit_code == 1 and "did you mean home.example?" in wrong.output
+    assert "no resolver of its own" in wayhome("dns", "split", "remove", "home.example").output
+    assert not coordinator.registry.split_dns
+
+
 def test_publishing_by_way_of_a_board_that_is_away_says_so(wayhome, coordinator):
     board = coordinator.join(key_for(wayhome))
     assert (

@@ -2,9 +2,9 @@
 
 import typer
 
-from . import key, node, publish, route, status, user
+from . import dns, key, node, publish, route, status, user
 
 
 def register(app: typer.Typer) -> None:
-    for commands in (status, user, key, node, route, publish):
+    for commands in (status, user, key, node, route, publish, dns):
         commands.register(app)

@@ -95,6 +95,12 @@ class Published:
 
 
 @dataclass(frozen=True)
+class SplitDns:
+    suffix: str
+    resolvers: list[str]
+
+
+@dataclass(frozen=True)
 class Status:
     """waiting: devices that wait to be let in; warned: those that there is a warning for. --json shows more."""
 

@@ -18,6 +18,7 @@ uid of who asked; bodies and answers never are, they may hold an auth key.
 | GET /v1/logins; POST /v1/logins/CODE/approve, /v1/logins/CODE/refuse | devices that wait to be let in |
 | GET, POST /v1/routes; DELETE /v1/routes?node=NODE&prefix=PREFIX | POST approves, DELETE takes that back |
 | GET, POST /v1/published; DELETE /v1/published/NAME | |
+| GET, POST /v1/dns/split; DELETE /v1/dns/split/SUFFIX | resolvers of their own for parts of the DNS |
 """
 
 import difflib
@@ -155,6 +156,9 @@ class _Handlers:
             web.get("/v1/published", self.list_published),
             web.post("/v1/published", self.publish),
             web.delete("/v1/published/{name}", self.unpublish),
+            web.get("/v1/dns/split", self.list_split_dns),
+            web.post("/v1/dns/split", self.set_split_dns),
+            web.delete("/v1/dns/split/{suffix}", self.drop_split_dns),
         ]
 
     async def status(self, request: web.Request) -> web.Response:
@@ -302,6 +306,24 @@ class _Handlers:
             names = (entry.name for entry in self._registry.published.values())
             raise NotFound(_with_guess(error, name, names)) from error
         return _answer(shapes.published_json(self._registry, entry))
+
+    # Split DNS
+
+    async def list_split_dns(self, request: web.Request) -> web.Response:
+        return _answer([shapes.split_dns_json(*entry) for entry in sorted(self._registry.split_dns.items())])
+
+    async def set_split_dns(self, request: web.Request) -> web.Response:
+        wish = await _body(request, shapes.SetSplitDns)
+        suffix = await self._registry.set_split_dns(wish.suffix, wish.resolvers)
+        return _answer(shapes.split_dns_json(suffix, self._registry.split_dns[suffix]), HTTPStatus.CREATED)
+
+    async def drop_split_dns(self, request: web.Request) -> web.Response:
+        suffix = request.match_info["suffix"]
+        try:
+            resolvers = await self._registry.drop_split_dns(suffix)
+        except NotFound as error:
+            raise NotFound(_with_guess(error, suffix, self._registry.split_dns)) from error
+        return _answer(shapes.split_dns_json(suffix.strip(".").lower(), resolvers))
 
     # Finding
 

@@ -69,6 +69,13 @@ class Publish(_Request):
     ports: _Texts = []
 
 
+class SetSplitDns(_Request):
+    """resolvers: addresses, with a port as "192.168.1.1:5353"."""
+
+    suffix: _Text
+    resolvers: _Texts
+
+
 class Nothing(_Request):
     """The body of a request that says all in its path: {} or empty."""
 
@@ -172,6 +179,10 @@ def published_json(registry: Registry, entry: Published) -> Json:
         "targets": [str(target) for target in (entry.target4, entry.target6) if target is not None],
         "ports": [str(ports) for ports in entry.ports],
     }
+
+
+def split_dns_json(suffix: str, resolvers: Iterable[str]) -> Json:
+    return {"suffix": suffix, "resolvers": list(resolvers)}
 
 
 def system(hostinfo: Any) -> str:

@@ -59,6 +59,8 @@ class Ledger:
             self.world.put_node(node_from(row), now)
         for row in await db.execute(sa.select(tables.published)):
             self.world.put_published(published_from(row))
+        for row in await db.execute(sa.select(tables.split_dns).order_by(tables.split_dns.c.suffix)):
+            self.world.put_split_dns(row.suffix, tuple(row.resolvers))
 
     async def close(self) -> None:
         """Finish what is being written and let the file go."""

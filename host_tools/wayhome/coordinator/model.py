@@ -194,6 +194,7 @@ class Aspect(enum.Enum):
     PUBLISHED = enum.auto()
     PROFILE = enum.auto()
     DERP_MAP = enum.auto()
+    DNS = enum.auto()
 
 
 PATCHABLE = frozenset(

@@ -56,6 +56,10 @@ def check_label(name: str) -> str:
     return label
 
 
+# Top-level names that nobody registers anything below: for use inside networks.
+PRIVATE_TOPS = frozenset({"corp", "example", "home", "internal", "intranet", "lan", "private", "test"})
+
+
 def check_suffix(suffix: str) -> str:
     """The mesh's DNS suffix in lower case, without dots at its ends. Raises RegistryError."""
     plain = suffix.strip(".").lower()

@@ -29,7 +29,16 @@ _ZERO_TIME = "0001-01-01T00:00:00Z"
 # A node told us these about itself, so it needs no answer; peers do.
 _TOLD_BY_ITSELF = PATCHABLE - {Aspect.NODE_KEY, Aspect.EXPIRY} | {Aspect.HOSTINFO}
 _REACH = frozenset(
-    {Aspect.JOINED, Aspect.REMOVED, Aspect.EXPIRED, Aspect.ROUTES, Aspect.PUBLISHED, Aspect.PROFILE, Aspect.DERP_MAP}
+    {
+        Aspect.JOINED,
+        Aspect.REMOVED,
+        Aspect.EXPIRED,
+        Aspect.ROUTES,
+        Aspect.PUBLISHED,
+        Aspect.PROFILE,
+        Aspect.DERP_MAP,
+        Aspect.DNS,
+    }
 )
 _NO_DEVICES: tuple[Published, ...] = ()
 
@@ -447,7 +456,10 @@ def _dns_config(world: World, viewer: Node) -> dict[str, Any]:
     key = ("dns", viewer.user_id, wants_short_names)
     config: dict[str, Any] | None = world.reach_memo.get(key)
     if config is None:
-        config = {"Proxied": True, "Domains": [world.suffix], "Routes": {world.suffix: []}}
+        routes: dict[str, list[dict[str, str]]] = {world.suffix: []}
+        for suffix, resolvers in sorted(world.split_dns.items()):
+            routes[suffix] = [{"Addr": resolver} for resolver in resolvers]
+        config = {"Proxied": True, "Domains": [world.suffix], "Routes": routes}
         records = []
         for device in policy.published_names(world, viewer):
             # No "Type": Go clients look a name up for their own dialling only in records without one, and keep the

@@ -50,6 +50,7 @@ from .lan_access import LanAccess
 from .ledger import Ledger, mutation
 from .model import Aspect, Change, Node, PendingLogin, Published, User
 from .settings import Settings
+from .split_dns import SplitDns
 from .storage import Storage
 from .users import Users
 
@@ -94,6 +95,7 @@ class Registry:
         self._devices = devices = Devices(ledger)
         users = Users(ledger, keyring)
         lan_access = LanAccess(ledger)
+        split_dns = SplitDns(ledger)
 
         # What others call is each part's own method: its signature and docstring stand there, once.
         self.settings = settings
@@ -136,6 +138,10 @@ class Registry:
         self.unapprove_route = lan_access.unapprove_route
         self.publish = lan_access.publish
         self.unpublish = lan_access.unpublish
+
+        self.split_dns: Mapping[str, tuple[str, ...]] = MappingProxyType(world.split_dns)
+        self.set_split_dns = split_dns.set_split_dns
+        self.drop_split_dns = split_dns.drop_split_dns
 
     # Opening
 

@@ -98,6 +98,14 @@ nodes = sa.Table(
     sqlite_autoincrement=True,
 )
 
+split_dns = sa.Table(
+    "split_dns",
+    metadata,
+    sa.Column("suffix", sa.Text, primary_key=True),
+    sa.Column("resolvers", sa.JSON, nullable=False),
+    sa.Column("created", Instant, nullable=False),
+)
+
 published = sa.Table(
     "published",
     metadata,

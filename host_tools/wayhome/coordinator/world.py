@@ -29,6 +29,7 @@ class World:
         self.users: dict[int, User] = {}
         self.nodes: dict[int, Node] = {}
         self.published: dict[int, Published] = {}
+        self.split_dns: dict[str, tuple[str, ...]] = {}
         self.online: set[int] = set()
         self.expired: set[int] = set()
         self.away_since: dict[int, datetime] = {}
@@ -105,6 +106,14 @@ class World:
         self.names.discard(device.name)
         self.addresses.discard(device.ipv4)
         self._published_changed(device.node_id)
+
+    def put_split_dns(self, suffix: str, resolvers: tuple[str, ...]) -> None:
+        self.split_dns[suffix] = resolvers
+        self.reach_memo.clear()
+
+    def drop_split_dns(self, suffix: str) -> None:
+        del self.split_dns[suffix]
+        self.reach_memo.clear()
 
     def set_online(self, node_id: int, online: bool, now: datetime) -> None:
         if online:
