@@ -188,14 +188,14 @@ def test_a_lan_device_is_published_listed_and_taken_back(wayhome, coordinator):
 
 
 def test_a_suffix_gets_a_resolver_of_its_own_and_loses_it(wayhome, coordinator):
-    assert "gives it one" in wayhome("dns", "split", "list").output
-    added = wayhome("dns", "split", "add", "home.example", "192.168.1.1", "192.168.1.2:5353")
-    assert "names below home.example are asked of 192.168.1.1, 192.168.1.2:5353 now" in added.output
-    assert "home.example" in wayhome("dns", "split", "list").output
-    wrong = wayhome("dns", "split", "remove", "hom.example")
-    assert wrong.exit_code == 1 and "did you mean home.example?" in wrong.output
-    assert "no resolver of its own" in wayhome("dns", "split", "remove", "home.example").output
-    assert not coordinator.registry.split_dns
+    assert "gives it one" in wayhome("dns split list").out
+    added = wayhome("dns split add home.example 192.168.1.1 192.168.1.2:5353")
+    assert "names below home.example are asked of 192.168.1.1, 192.168.1.2:5353 now" in added.out
+    assert "home.example" in wayhome("dns split list").out
+    wrong = wayhome("dns split remove hom.example")
+    assert wrong.status == 1 and "did you mean home.example?" in wrong.err
+    assert "no resolver of its own" in wayhome("dns split remove home.example").out
+    assert wayhome("dns split list --json").json == []
 
 
 def test_publishing_by_way_of_a_board_that_is_away_says_so(wayhome, coordinator):
