@@ -42,7 +42,7 @@ class Whereabouts:
     def former(self, now_ms: int) -> list:
         """Return where we were seen of late and are no more."""
         seen = self._seen.values()
-        return [ours for ours in self._former if now_ms < self._former[ours] and ours not in seen]
+        return sorted([ours for ours in self._former if now_ms < self._former[ours] and ours not in seen])
 
     def _is_former(self, ours: tuple, now_ms: int) -> None:
         self._former[ours] = now_ms + FORMER_MS
