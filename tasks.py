@@ -31,6 +31,9 @@ TEST_PACKAGES = {
     "git": "git",
     "systemd-analyze": "systemd",
     "strace": "strace",
+    "dnsmasq": "dnsmasq-base",
+    "unbound": "unbound",
+    "openssl": "openssl",
     "busybox": "busybox-static",
     "qemu-arm": "qemu-user",
 }

@@ -1,0 +1,1 @@
+from shared.story import coordinator, lab  # noqa: F401
