@@ -498,6 +498,9 @@ class FakeDataPlane:
     def make_news(self) -> None:
         pass
 
+    def own_name(self) -> str:
+        return "wayhomed"
+
     def way_to(self, ip: bytes) -> None:
         return None
 

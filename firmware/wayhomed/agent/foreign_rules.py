@@ -28,6 +28,8 @@ _REMEMBERED_MS = const(3_600_000)
 _MOST_TARGETS = const(8)
 _UDP = const(17)
 _TCP = const(6)
+# Somewhere on the internet: documentation addresses, RFC 5737 and RFC 3849
+_OUTSIDE = {4: bytes((192, 0, 2, 1)), 16: bytes((0x20, 0x01, 0x0D, 0xB8)) + bytes(11) + b"\x01"}
 _VERDICTS = {judging.PASSES: "passes", judging.DROPPED: "dropped", judging.UNKNOWN: "can't tell"}
 
 
@@ -46,6 +48,7 @@ class ForeignRules(Part):
         self._found: list = []
         self._programs: list = []
         self._problem = ""
+        self._has_legacy = False
         self._put_back = 0
         self._put_back_ms: int | None = None
         self._suspect = ""
@@ -62,9 +65,14 @@ class ForeignRules(Part):
             if ranges:
                 travellers[size] = ranges[0][0]
         targets = self._lan_targets(plan) if plan.forwarding else []
-        if (targets, travellers) != (self._targets, self._travellers):
+        # The kernel tells nobody of changes to iptables-legacy's rules: those are looked at with every plan.
+        if (targets, travellers) != (self._targets, self._travellers) or self._has_legacy:
             self._targets, self._travellers = targets, travellers
             self._look_due.set()
+
+    def look_again(self) -> None:
+        """Try the packets once more, as soon as may be."""
+        self._look_due.set()
 
     def _lan_targets(self, plan) -> list:
         """Return an ip for each network behind us, those of published devices first."""
@@ -95,13 +103,13 @@ class ForeignRules(Part):
         try:
             data_plane.make_news()
         except DataPlaneError:
-            data_plane.put_rules_back()  # somebody has deleted the table before we listened
+            data_plane.put_rules_back()  # somebody has deleted the table since it was made
         changes = news.now()
-        own_pid = _last_pid(changes)
+        own_pid = _own_pid(changes, data_plane.own_name())
         while True:
-            changes = await news.changes()
             while changes:
                 own_pid, changes = await self._handle(changes, own_pid, data_plane, news)
+            changes = await news.changes()
 
     async def _handle(self, changes: list, own_pid: int, data_plane, news) -> tuple:
         """Put our table back if others touched it; return our process as the kernel numbers it, what came later."""
@@ -120,9 +128,11 @@ class ForeignRules(Part):
         self._backs.done(monotonic_ms())
         data_plane.put_rules_back()
         later = news.now()
-        own_pid = _last_pid(later) or own_pid
+        own_pid = own_pid or _own_pid(later, data_plane.own_name())
         if wait_ms:
+            self._fights = False
             self._board.apply_again()  # routes went with the interface
+            self._board.tell()
         else:
             self._told(guilty)
         return own_pid, _after_last(later, own_pid)
@@ -194,6 +204,7 @@ class ForeignRules(Part):
             self._programs = sorted(
                 {programs.owner_of(chain.family, chain.table, names) for chain in rules.base_chains()}
             )
+            self._has_legacy = bool([family for family, _table, _chain in names if family.startswith("legacy")])
             self._try_packets(data_plane, rules, names)
         except judging.TooMany:
             self._problem = "other programs have too many rules to be looked through; wayhomectl explain tries them"
@@ -221,7 +232,10 @@ class ForeignRules(Part):
                 packet.translated = False
                 self._note(what, way[0], judging.judge(rules, packet, judging.FORWARD), names, tunnel[0], len(target))
         for size in (4, 16):
-            packet = judging.Packet(size, None, ("", 0), judging.NEW)
+            uplink = data_plane.way_to(_OUTSIDE[size])
+            if uplink is None:
+                continue
+            packet = judging.Packet(size, uplink, ("", 0), judging.NEW)
             packet.protocol, packet.destination_port, packet.translated = _UDP, data_plane.port, False
             answer = judging.judge(rules, packet, judging.INPUT)
             if answer.verdict == judging.DROPPED:
@@ -276,10 +290,13 @@ def _finding(what: str, interface: str, size: int, answer, program: str, mend: s
     }
 
 
-def _last_pid(changes: list) -> int:
-    """Return the process of the last change of our table: right after one of ours, that is ourselves."""
+def _own_pid(changes: list, own_name: str) -> int:
+    """Return our process as the kernel numbers it, from what it told right after a change of ours; 0 if not known.
+
+    Within a container its number is another than the one we know ourselves by.
+    """
     for change in reversed(changes):
-        if change.ours and change.pid:
+        if change.ours and change.pid and change.name == own_name:
             return change.pid
     return 0
 

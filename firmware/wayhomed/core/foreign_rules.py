@@ -468,7 +468,7 @@ class _Registers:
             if doubt:
                 return _MAYBE
             return _YES if operator == _EQUAL else _NO
-        if 0 in self._known[at:end]:
+        if not self._is_known(at, end):
             return _MAYBE
         own = bytes(self._bytes[at:end])
         result = {
@@ -479,10 +479,16 @@ class _Registers:
         }.get(operator)
         return _MAYBE if result is None else _YES if result else _NO
 
+    def _is_known(self, at: int, end: int) -> bool:
+        for place in range(at, end):
+            if not self._known[place]:
+                return False
+        return True
+
     def within(self, register: int, operator: int, low: bytes, high: bytes) -> int:
         at = self._at(register)
         end = min(at + len(low), _REGISTER_BYTES)
-        if 0 in self._known[at:end]:
+        if not self._is_known(at, end):
             return _MAYBE
         own = bytes(self._bytes[at:end])
         return _YES if (low <= own <= high) == (operator == _EQUAL) else _NO

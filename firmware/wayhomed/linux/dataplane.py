@@ -708,6 +708,11 @@ class DataPlane:
         """Change nothing, but in such a manner that the kernel tells of it: who listens learns how we are called."""
         self._nftables.run("add chain %s news\ndelete chain %s news\n" % (TABLE, TABLE))
 
+    def own_name(self) -> str:
+        """Return what the kernel calls this process where it tells of our changes."""
+        with open("/proc/self/comm") as file:
+            return file.read().rstrip("\n")
+
     def way_to(self, ip: bytes):
         """Return (name, index) of the interface by which packets to an ip leave, None if there is no way."""
         try:

@@ -1,4 +1,4 @@
-"""Other programs' nftables rules, read from the kernel as it has them: core.foreign_rules.Rules.
+"""Other programs' rules, nftables' and iptables-legacy's, read from the kernel: core.foreign_rules.Rules.
 
 Not through libnftables: what it can't print it may crash on (nft 1.0.6 does), and a list of everything has no bound.
 Here only those chains are read that a packet comes to, each once.
@@ -14,7 +14,7 @@ from wayhomed.core.foreign_rules import ACCEPT, Chain, Rule, Rules, TooMany
 from wayhomed.port import const
 from wayhomed.wire.errors import BadWire
 
-from . import netlink
+from . import legacy_rules, netlink
 
 NETFILTER = const(12)  # the protocol number of nfnetlink
 SUBSYSTEM = const(10 << 8)
@@ -135,6 +135,8 @@ class KernelRules(Rules):
         self._base: list | None = None
         self._chains: dict = {}
         self._sets: dict = {}
+        self._names: set = set()
+        self._legacy: dict = {}
         self._rules_read = 0
 
     def close(self) -> None:
@@ -143,13 +145,17 @@ class KernelRules(Rules):
     def base_chains(self) -> list:
         if self._base is None:
             self._base = []
-            self._names: set = set()
             count = 0
             for payload in self._kernel.dump(SUBSYSTEM | _GETCHAIN, bytes(4)):
                 count += 1
                 if count > _MOST_CHAINS:
                     raise TooMany()
                 self._note_chain(payload)
+            self._legacy = legacy_rules.tables()
+            for (family, table), found in self._legacy.items():
+                self._base.extend(found.base)
+                for name in found.chains:
+                    self._names.add((family, table, name))
         return self._base
 
     def _note_chain(self, payload: bytes) -> None:
@@ -170,6 +176,8 @@ class KernelRules(Rules):
         return self._names
 
     def chain(self, family: str, table: str, name: str) -> list:
+        if (family, table) in self._legacy:
+            return self._legacy[family, table].chains.get(name, [])
         key = (family, table, name)
         if key not in self._chains:
             found = []

@@ -8,7 +8,7 @@ import socket
 import struct
 
 from . import MICROPYTHON, const
-from .ffi import address_of
+from .ffi import address_of, errno_after_call, libc
 
 if MICROPYTHON:
     from .packets_micropython import (
@@ -38,6 +38,7 @@ __all__ = [
     "ROUTE_NEWS",
     "attach_filter",
     "bind_to_device",
+    "get_option",
     "inet_address",
     "netlink_news_socket",
     "netlink_socket",
@@ -149,6 +150,13 @@ def receive_from(source, limit: int) -> tuple:
     """Return (datagram, (ip bytes, port)): what came, cut at the limit, and from whom."""
     datagram, address = source.recvfrom(limit)
     return datagram, inet_endpoint(address)
+
+
+def get_option(of, level: int, option: int, buffer: bytearray) -> None:
+    """Ask for a socket option whose question stands in the buffer, and its answer after. Raises OSError."""
+    size = bytearray(struct.pack("I", len(buffer)))
+    if libc().func("i", "getsockopt", "iiipp")(of.fileno(), level, option, buffer, size) < 0:
+        raise OSError(errno_after_call(), "getsockopt")
 
 
 def attach_filter(to, instructions: list) -> None:
