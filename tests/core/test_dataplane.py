@@ -299,3 +299,20 @@ def test_faults_of_the_filter_are_reported_with_the_plan():
 def test_problems_do_not_grow_without_end():
     published = [None] * 1000
     assert len(plan(netmap(published=published), Preferences(), home()).problems) == 101
+
+
+def test_users_of_an_exit_node_reach_its_peer_api_and_nobody_else_does():
+    peers = [peer(2, "100.64.0.2/32"), peer(3, "100.64.0.3/32")]
+    rules = [
+        {"SrcIPs": ["100.64.0.2"], "DstPorts": [{"IP": "0.0.0.0/0", "Ports": ALL}]},
+        {"SrcIPs": ["100.64.0.3"], "DstPorts": [{"IP": "192.168.1.0/24", "Ports": ALL}]},
+        {"SrcIPs": ["192.168.7.0/24"], "DstPorts": [{"IP": "*", "Ports": ALL}]},
+    ]
+    wishes = advertising("192.168.1.0/24")
+    assert not [rule for rule in plan(netmap(peers, rules), wishes, home()).firewall.rules if rule.protocols == (6,)]
+    wishes.peer_api_port = 42053
+    made = plan(netmap(peers, rules), wishes, home())
+    (opened,) = [rule for rule in made.firewall.rules if rule.protocols == (6,)]
+    assert opened.sources.items() == [(ip("100.64.0.2"), ip("100.64.0.2"))]
+    (opening,) = opened.openings
+    assert (opening.first, opening.last) == (42053, 42053) and ip(OWN4) in opening.singles

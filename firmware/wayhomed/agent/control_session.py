@@ -412,7 +412,10 @@ class ControlSession:
 
     def _hostinfo(self) -> dict:
         machine = keys.public_of(self._state.machine_private)
-        return hostinfo.hostinfo(self._state.prefs, machine, self._board.net_info())
+        info = hostinfo.hostinfo(self._state.prefs, machine, self._board.net_info())
+        for part in self._board.parts:
+            info.update(part.hostinfo())
+        return info
 
     # --- Telling of changes (control.md 6) ---
 

@@ -525,6 +525,8 @@ class Board:
                     prefs.lan_to_mesh,
                     prefs.mtu_bytes,
                 )
+                for part in self.parts:
+                    part.wish(wishes)
                 plan = planning.plan(self.netmap, wishes, facts)
                 own_id = self.netmap.node.id if self.netmap.node else 0
                 if self._applied_id not in (0, own_id):

@@ -32,6 +32,13 @@ class Part:
     def applied(self, plan, facts) -> None:
         """A core.dataplane.Plan, made with these Facts, is in the kernel now."""
 
+    def wish(self, wishes) -> None:
+        """Add to the core.dataplane.Preferences that a plan is about to be made with."""
+
+    def hostinfo(self) -> dict:
+        """Return fields of Hostinfo (control.md section 8.6) that this adds to what the coordinator is told."""
+        return {}
+
     def settings_changed(self) -> None:
         """The owner's settings are others, or were read again."""
 

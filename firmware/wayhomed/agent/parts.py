@@ -2,8 +2,10 @@
 
 from .dns_server import DnsServer
 from .foreign_rules import ForeignRules
+from .peer_api import PeerApi
 
 
 def all_of(board) -> list:
     """Return the Board's parts, in the order in which the status shows them."""
-    return [ForeignRules(board), DnsServer(board)]
+    names = DnsServer(board)
+    return [ForeignRules(board), names, PeerApi(board, names.resolver)]

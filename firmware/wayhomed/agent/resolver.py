@@ -54,7 +54,7 @@ class Resolver:
     def ask(self, query: dns.Query, client, source: tuple, send) -> None:
         """Have send(client, query, message) called, now or later; a message of None: there is no answer.
 
-        client: compared with others by ==; source: its (ip, port). `send` is to be the same for clients of a kind.
+        client: compared with others by ==; source: its (ip, port).
         """
         found = look_up(self.names, query)
         if isinstance(found, Answer):

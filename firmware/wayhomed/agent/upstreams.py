@@ -9,6 +9,17 @@ from wayhomed.port.tasks import wait_for_event, within
 _MAX_REPLY_BYTES = const(65_535)
 
 
+class _Waiting:
+    """A client and who is to be told its answer; the same as another of the same client, who asks again."""
+
+    def __init__(self, client, answered):
+        self.client = client
+        self.answered = answered
+
+    def __eq__(self, other) -> bool:
+        return self.client == other.client
+
+
 class Upstreams:
     """Runs a Forwarder."""
 
@@ -17,13 +28,14 @@ class Upstreams:
         self._tasks: list = []
 
     def ask(self, query, client, source: tuple, upstreams: list, answered) -> bool:
-        """Have a question asked; tell whether it is. answered(client, query, reply or None) is called for each that
-        waits for it, at the end: reply is the upstream's message with an id and question of its own.
+        """Have a question asked; tell whether it is. At the end answered(client, query, reply or None) is called:
+        reply is the upstream's message with an id and question of its own.
         """
-        pending, is_new = self.forwarder.ask(query, client, source, upstreams, monotonic_ms())
+        waiting = _Waiting(client, answered)
+        pending, is_new = self.forwarder.ask(query, waiting, source, upstreams, monotonic_ms())
         if is_new:
             self._tasks = [task for task in self._tasks if not task.done()]
-            self._tasks.append(asyncio.create_task(self._work(pending, answered)))
+            self._tasks.append(asyncio.create_task(self._work(pending)))
         return pending is not None
 
     def close(self) -> None:
@@ -32,15 +44,15 @@ class Upstreams:
             task.cancel()
         self._tasks = []
 
-    async def _work(self, pending: Pending, answered) -> None:
+    async def _work(self, pending: Pending) -> None:
         try:
             await within(2 * DEADLINE_MS, self._until_done(pending), "a question to a resolver")
         except OSError:
             pass
         finally:
             self.forwarder.finished(pending)
-        for client, query, _ip in pending.clients:
-            answered(client, query, pending.answer)
+        for waiting, query, _ip in pending.clients:
+            waiting.answered(waiting.client, query, pending.answer)
 
     async def _until_done(self, pending: Pending) -> None:
         news = asyncio.Event()

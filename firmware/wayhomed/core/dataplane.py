@@ -11,7 +11,7 @@ from wayhomed.wire import address
 
 from . import ranges
 from .ceiling import ANY, Ceiling
-from .filter import read_filter
+from .filter import TCP, Opening, Rule, read_filter
 from .prefixes import is_mesh6, is_mesh_address, is_private, no_subnet_reason
 from .prefs import MIN_MTU_BYTES
 from .published import read_published
@@ -27,6 +27,13 @@ _MAX_REFUSED = const(500)
 # Beyond that a coordinator would draw the Internet into the tunnel piece by piece, without any default route.
 _MAX_PUBLIC4 = const(1 << 24)
 _MAX_PUBLIC6 = 1 << 100
+# Addresses of public servers: whoever may reach one of them may reach the Internet.
+_IN_THE_INTERNET = ranges.Ranges(
+    [
+        ranges.single(address.ip_from_text(text))
+        for text in ("1.1.1.1", "9.9.9.9", "2606:4700:4700::1111", "2620:fe::fe")
+    ]
+)
 
 
 class Preferences:
@@ -34,7 +41,8 @@ class Preferences:
 
     advertise_routes: prefixes that others may reach through us; accept_routes: whether we use others' subnets;
     snat: hide mesh addresses from LAN devices behind ours, but for those in snat_except; lan_to_mesh: LAN devices may
-    open connections to peers; mtu_bytes: of the tunnel; ceiling: a ceiling.Ceiling, what is allowed at most.
+    open connections to peers; mtu_bytes: of the tunnel; ceiling: a ceiling.Ceiling, what is allowed at most;
+    peer_api_port: the TCP port of ours that users of this exit node reach, 0 for none.
     """
 
     def __init__(
@@ -54,6 +62,7 @@ class Preferences:
         self.lan_to_mesh = lan_to_mesh
         self.mtu_bytes = mtu_bytes
         self.ceiling = ceiling or Ceiling()
+        self.peer_api_port = 0
 
 
 class Facts:
@@ -111,7 +120,8 @@ class Plan:
 
     addresses: ips of the interface; mtu_bytes: its MTU; peers: {public key: set of prefixes}; routes: set of prefixes;
     forwarding: whether the machine must forward packets; firewall; refused: [(prefix, node's name, reason)]; problems:
-    sentences; denied: sentences about what the coordinator wants and the owner's ceiling does not leave.
+    sentences; denied: sentences about what the coordinator wants and the owner's ceiling does not leave; exit_users:
+    sources that the policy lets reach the Internet by an exit node.
     """
 
     def __init__(self):
@@ -124,6 +134,7 @@ class Plan:
         self.refused = []
         self.problems = []
         self.denied = []
+        self.exit_users = ranges.Ranges()
 
 
 def plan(netmap, preferences: Preferences, facts: Facts) -> Plan:
@@ -139,6 +150,7 @@ def plan(netmap, preferences: Preferences, facts: Facts) -> Plan:
     _plan_published(result, netmap.node, preferences, facts, advertised)
     _plan_peers(result, netmap, preferences, facts, advertised)
     _plan_rules(result, netmap, preferences.ceiling, facts, advertised)
+    _plan_peer_api(result, preferences.peer_api_port)
     if preferences.lan_to_mesh:
         result.firewall.callers = _callers(advertised, preferences.ceiling, facts)
     if isinstance(netmap.dns.get("Resolvers"), list) and netmap.dns["Resolvers"]:
@@ -347,6 +359,22 @@ def _subnet_reason(prefix: tuple, facts: Facts, advertised: list) -> str:
     return _needed_here(prefix, facts)
 
 
+def _exit_users(rules: list) -> ranges.Ranges:
+    """Return the sources that the policy lets reach the Internet by an exit node."""
+    found: list = []
+    for rule in rules:
+        if rule.destinations().intersection(_IN_THE_INTERNET):
+            found.extend(rule.sources.items())
+    return ranges.Ranges(found)
+
+
+def _plan_peer_api(result: Plan, port: int) -> None:
+    """Open our PeerAPI, which checks by itself whom it serves, to those that it may serve."""
+    users = result.exit_users.intersection(result.firewall.peers)
+    if port and users and result.firewall.own:
+        result.firewall.rules.append(Rule(users, [Opening(port, port, result.firewall.own.items())], (TCP,)))
+
+
 def _plan_rules(result: Plan, netmap, ceiling: Ceiling, facts: Facts, advertised: list) -> None:
     def holders(capability: str) -> list:
         return [
@@ -360,6 +388,7 @@ def _plan_rules(result: Plan, netmap, ceiling: Ceiling, facts: Facts, advertised
     read = read_filter(netmap.filter_rules(), holders)
     result.problems.extend(read.problems)
     firewall = result.firewall
+    result.exit_users = _exit_users(read.rules)
     # Our addresses outside the mesh (LAN, WAN) are opened only by a rule that names them alone: whoever opens a LAN to
     # others means its devices, not the services of the router in it.
     outside = [ip for ip in facts.own if ip not in result.addresses]
