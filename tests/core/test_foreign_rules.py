@@ -1,7 +1,6 @@
 """What foreign rules do with a packet, tried on rules as the kernel gives them."""
 
 from shared.expect import raises
-
 from wayhomed.core import foreign_programs as programs
 from wayhomed.core import foreign_rules as judging
 from wayhomed.core.foreign_rules import Chain, Packet, Rule, judge
