@@ -126,6 +126,10 @@ def test_others_and_other_requests_are_turned_away():
         for bad in (b"nonsense\r\n\r\n", b"GET /dns-query?dns=YQ HTTP/1.1\r\n\r\n", b"x" * 9000):
             assert (await request(ip, bad)).startswith(b"HTTP/1.1 400 ")
 
+        api._board.netmap.dns = {"ExitNodeFilteredSet": [5, "", ".Example.ORG"]}
+        body = (await request(ip, post())).partition(b"\r\n\r\n")[2]
+        assert dns.rcode(body) == dns.NXDOMAIN
+
     with_api(test)
 
     async def forbidden(api, ip):

@@ -257,3 +257,11 @@ def test_each_setting_is_shown_with_who_set_it():
 def test_packets_that_no_honest_node_sends_are_counted_by_reason():
     lines = shown.summary(status(refused_packets={"of a stranger": 12, "by a relay, from nobody we know": 3}))
     assert lines[-1] == "refused      packets: 3 by a relay, from nobody we know; 12 of a stranger"
+
+
+def test_names_for_the_lan_are_shown_with_the_lines_for_dnsmasq():
+    result = status()
+    result["lan_dns"] = {"serving": ["192.168.1.2:5353"], "dnsmasq": ["server=/x.internal/127.0.0.1#5353"]}
+    text = "\n".join(shown.status(result))
+    assert "names        for the LAN at 192.168.1.2:5353\n" in text
+    assert "for dnsmasq: server=/x.internal/127.0.0.1#5353" in text

@@ -7,6 +7,7 @@ reach the Internet through us. Nothing but names is at its paths. Source: wiregu
 import asyncio
 
 from wayhomed.core import ranges
+from wayhomed.core.names import is_below
 from wayhomed.port import const
 from wayhomed.port.tasks import wait_for_event, within
 from wayhomed.port.tcp_listener import TcpListener
@@ -141,6 +142,9 @@ class PeerApi(Part):
         except BadWire:
             await stream.write(doh.encode_response(doh.BAD_REQUEST))
             return
+        if self._is_filtered(query):
+            await stream.write(doh.encode_response(doh.OK, dns.encode_answer(query, dns.NXDOMAIN)))
+            return
         told = asyncio.Event()
         replies: list = []
 
@@ -151,6 +155,15 @@ class PeerApi(Part):
         self._resolver.ask(query, stream, source, send)
         await told.wait()
         await stream.write(doh.encode_response(doh.OK, replies[0]))
+
+    def _is_filtered(self, query: dns.Query) -> bool:
+        """Tell whether the coordinator lets no exit node answer for a name (control.md 8.4: ExitNodeFilteredSet)."""
+        filtered = self._board.netmap.dns.get("ExitNodeFilteredSet")
+        name = dns.name_text(query.labels)
+        for suffix in filtered if isinstance(filtered, list) else ():
+            if isinstance(suffix, str) and suffix and is_below(name, suffix.lower().strip(".")):
+                return True
+        return False
 
     # --- For people ---
 

@@ -41,6 +41,12 @@ def summary(result: dict) -> list:
         if trouble["mend"]:
             for line in _wrapped("to mend it: " + trouble["mend"], _WIDTH - len("coordinator  ")):
                 rows.append(["", line])
+    names = result.get("lan_dns", {})
+    if names.get("serving"):
+        for number, line in enumerate(_wrapped("for the LAN at " + ", ".join(names["serving"]), _WIDTH - 13)):
+            rows.append(["" if number else "names", line])
+    for line in names.get("dnsmasq", ()):
+        rows.append(["", "for dnsmasq: " + line])
     refused = result["tunnel"].get("refused", [])
     for entry in refused[:_REFUSED_LINES]:
         rows.append(["refused", "%s of %s: %s" % (entry["prefix"], entry["node"], entry["reason"])])
