@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -296,3 +297,53 @@ async def test_a_program_that_deletes_without_end_is_not_raced(tmp_path):
         await passes(watched.home)
         # each power of two is told once
         assert len(watched.board.lines) < 12
+
+
+@both_pythons
+async def test_policy_rules_and_forwarding_that_somebody_takes_back_are_set_again(tmp_path):
+    async with watched_home(tmp_path) as watched:
+        board = watched.home.board
+        for take_back in (
+            lambda: board.ip("rule", "del", "priority", "5270"),
+            lambda: board.ip("-6", "rule", "del", "priority", "5210"),
+            lambda: board.write("net/ipv4/ip_forward", "0"),
+            lambda: board.write("net/ipv6/conf/all/forwarding", "0"),
+        ):
+            before = board.state()
+            with board.inside():
+                changed = asyncio.create_task(watched.home.board_plane.changed())
+                await asyncio.sleep(0)
+            take_back()
+            async with asyncio.timeout(60):
+                await changed  # the daemon applies its plan then
+            await watched.apply()
+            after = board.state()
+            assert [key for key in before if before[key] != after[key]] == []
+        await passes(watched.home)
+
+
+@both_pythons
+async def test_beside_another_firewall_stopping_leaves_everything_as_it_was(tmp_path):
+    async with home_network(tmp_path) as home:
+        await home.stop()
+        with Programs(home.board) as programs:
+            programs.run("ufw --force enable")
+            before = _counted_nothing(home.board.state())
+            saved = programs.run("iptables-save; ip6tables-save | grep -v '^#'")
+            await home.start()
+            await home.apply_board(EVERYTHING)
+            assert home.board.state()["nftables"] != before["nftables"]
+            await home.stop()
+            after = _counted_nothing(home.board.state())
+            assert [key for key in before if before[key] != after[key]] == []
+            assert _without_counters(programs.run("iptables-save; ip6tables-save | grep -v '^#'")) == _without_counters(
+                saved
+            )
+
+
+def _without_counters(text: str) -> list[str]:
+    return [line.split(" [")[0] for line in text.splitlines() if not line.startswith("#")]
+
+
+def _counted_nothing(state: dict[str, str]) -> dict[str, str]:
+    return {**state, "nftables": re.sub(r"packets \d+ bytes \d+", "", state["nftables"])}

@@ -324,7 +324,7 @@ class _Walk:
 
     def _payload(self, base: int, offset: int, length: int):
         packet = self._packet
-        known = ()
+        known: tuple = ()
         if base == _NETWORK:
             protocol = None if packet.protocol is None else bytes([packet.protocol])
             if packet.size == 4:
@@ -379,7 +379,7 @@ class _Walk:
             return _YES
         if name in ("rt", "frag", "hbh", "dst", "ipv6header"):
             return _NO
-        if name in ("tcp", "udp"):
+        if name in ("tcp", "udp") and len(info) >= 12 - 3 * (name == "udp"):
             return self._match_ports(name, info)
         if name == "addrtype" and revision == 1 and len(info) >= 8:
             source, destination, flags = struct.unpack_from("HHI", info)

@@ -86,7 +86,7 @@ def decode(family: str, name: str, priority: int, size: int, hooks: dict, underf
     """Return the Table that these entries are. Raises BadWire."""
     try:
         return _decode(family, name, priority, size, hooks, underflows, data)
-    except (struct.error, ValueError, IndexError, KeyError) as error:
+    except (ValueError, IndexError, KeyError) as error:
         raise BadWire("a table of iptables that makes no sense: %s" % error)
 
 
@@ -97,12 +97,16 @@ def _decode(family: str, name: str, priority: int, size: int, hooks: dict, under
     starts = {}  # {place: chain's name}
     at = 0
     while at < len(data):
+        if at + body > len(data):
+            raise ValueError("half an entry")
         target_at, next_at = struct.unpack_from("HH", data, at + head + 4)
         if next_at < body or target_at < body or target_at > next_at or at + next_at > len(data):
             raise ValueError("an entry of %d bytes" % next_at)
         target, _revision, content = _part(data, at + target_at)
         if target == "ERROR":  # marks where a chain of the user's begins, or the end
             starts[at + next_at] = str(content.split(b"\0")[0], "utf-8")
+        if not target and len(content) < 4:
+            raise ValueError("a target without a verdict")
         verdict = struct.unpack_from("i", content)[0] if not target else 0
         goes = bool(data[at + 82] & 2 if size == 4 else data[at + 131] & 4)
         expressions = _matches(data, at, size, at + body, at + target_at)
@@ -146,7 +150,7 @@ def _verdict(verdict: int, following: int, jump: int, starts: dict) -> tuple:
 
 def _part(data: bytes, at: int) -> tuple:
     """Return (name, revision, content) of a match or target."""
-    length = struct.unpack_from("H", data, at)[0]
+    length = struct.unpack_from("H", data, at)[0] if at + _NAME_BYTES <= len(data) else 0
     if length < _NAME_BYTES or at + length > len(data):
         raise ValueError("a part of %d bytes" % length)
     name = str(data[at + 2 : at + 31].split(b"\0")[0], "utf-8")

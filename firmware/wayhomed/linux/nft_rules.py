@@ -34,7 +34,8 @@ def _number(value: bytes) -> int:
 
 
 def _signed(value: bytes) -> int:
-    return struct.unpack(">i", value)[0]
+    number = int.from_bytes(value, "big")
+    return number - (1 << 32) if number >> 31 else number
 
 
 def _text(value: bytes) -> str:
@@ -144,21 +145,28 @@ class KernelRules(Rules):
 
     def base_chains(self) -> list:
         if self._base is None:
-            self._base = []
+            base: list = []
+            self._base = base
             count = 0
             for payload in self._kernel.dump(SUBSYSTEM | _GETCHAIN, bytes(4)):
                 count += 1
                 if count > _MOST_CHAINS:
                     raise TooMany()
-                self._note_chain(payload)
+                self._note_chain(payload, base)
             self._legacy = legacy_rules.tables()
             for (family, table), found in self._legacy.items():
-                self._base.extend(found.base)
+                base.extend(found.base)
                 for name in found.chains:
                     self._names.add((family, table, name))
         return self._base
 
-    def _note_chain(self, payload: bytes) -> None:
+    def _note_chain(self, payload: bytes, base: list) -> None:
+        try:
+            self._add_chain(payload, base)
+        except (KeyError, IndexError, ValueError) as error:
+            raise BadWire("a chain of nftables that makes no sense: %s" % error)
+
+    def _add_chain(self, payload: bytes, base: list) -> None:
         family = FAMILIES.get(payload[0])
         values = netlink.decode_attributes(payload, 4)
         table = _text(values[1])
@@ -168,7 +176,7 @@ class KernelRules(Rules):
         if 4 in values and _text(values.get(7, b"")) != "nat":
             hook = netlink.decode_attributes(values[4])
             drops = 5 in values and _number(values[5]) != ACCEPT
-            self._base.append(Chain(family, table, _text(values[3]), _number(hook[1]), _signed(hook[2]), drops))
+            base.append(Chain(family, table, _text(values[3]), _number(hook[1]), _signed(hook[2]), drops))
 
     def names(self) -> set:
         """Return {(family, table, chain)} of all foreign chains."""
@@ -209,8 +217,15 @@ class KernelRules(Rules):
 def decode_elements(items: list) -> list:
     """Return [(first key, last key, verdict or None)] of a set's elements.
 
-    A set of ranges names each where it begins and, flagged, the first key after it.
+    A set of ranges names each where it begins and, flagged, the first key after it. Raises BadWire.
     """
+    try:
+        return _decode_elements(items)
+    except (KeyError, ValueError) as error:
+        raise BadWire("a set of nftables that makes no sense: %s" % error)
+
+
+def _decode_elements(items: list) -> list:
     singles: list = []
     ends: list = []
     for item in items:
