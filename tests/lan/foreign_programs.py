@@ -125,7 +125,7 @@ class Programs:
 
     def attempt(self, command: str) -> subprocess.CompletedProcess[str]:
         # nft has to be of the board's release: an older one dies of SIGSEGV when it lists what a newer one has made
-        nft = f'nft() {{ {shlex.join(self._space.nft)} "$@"; }}\n'
+        nft = f'nft() {{ command {shlex.join(self._space.nft)} "$@"; }}\n'
         return subprocess.run(
             [*self._enter, "sh", "-c", nft + command],
             capture_output=True,
