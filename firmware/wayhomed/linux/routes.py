@@ -1,9 +1,13 @@
-"""Routes and policy rules over rtnetlink, as the stock client lays them.
+"""Routes and policy rules over rtnetlink, as the stock client lays them but for accepted networks.
 
     5210  fwmark 0x80000/0xff0000  lookup main          what the daemon itself sends goes round the tunnel
     5230  fwmark 0x80000/0xff0000  lookup default
     5250  fwmark 0x80000/0xff0000  unreachable
-    5270  lookup 52                                     one route for each prefix of a peer
+    5270  lookup 52                                     one route for each address of a peer
+    5280  lookup main, but for its default routes       this machine's own networks
+    5290  lookup 53                                     one route for each accepted network of another router
+
+So an own network is first from the moment it is there, also before the daemon has heard of it.
 
     rtmsg          family 1 | dst length 1 | src length 1 | tos 1 | table 1 | protocol 1 | scope 1 | type 1 | flags 4
     fib_rule_hdr   family 1 | dst length 1 | src length 1 | tos 1 | table 1 | 0 2         | action 1 | flags 4
@@ -13,12 +17,14 @@ Source: rtnetlink(7), <linux/rtnetlink.h>, <linux/fib_rules.h>; the rules: wireg
 
 import struct
 
+from wayhomed.core.prefixes import is_mesh_address
 from wayhomed.port import const
 
 from . import netlink
 from .link import FAMILY
 
 TABLE = const(52)
+NETWORKS_TABLE = const(53)
 MAIN = const(254)
 BYPASS_MARK = const(0x80000)  # SO_MARK of every socket of the daemon
 MARK_MASK = const(0xFF0000)
@@ -42,6 +48,7 @@ _RTA_TABLE = const(15)
 _RTA_MARK = const(16)
 _FRA_PRIORITY = const(6)
 _FRA_FWMARK = const(10)
+_FRA_SUPPRESS_PREFIXLEN = const(14)
 _FRA_TABLE = const(15)
 _FRA_FWMASK = const(16)
 _TO_TABLE = const(1)
@@ -52,12 +59,16 @@ _IP_BYTES = {2: const(4), 10: const(16)}
 
 _MAX_REMEMBERED = const(4096)  # addresses that packets went to
 
-# (priority, action, table, fwmark)
+_ALL_ROUTES = const(0xFFFFFFFF)  # what the kernel says where nothing is left out
+
+# (priority, action, table, fwmark, length of the prefixes that are left out, and of shorter ones)
 RULES = (
-    (5210, _TO_TABLE, MAIN, BYPASS_MARK),
-    (5230, _TO_TABLE, _DEFAULT_TABLE, BYPASS_MARK),
-    (5250, _UNREACHABLE, 0, BYPASS_MARK),
-    (5270, _TO_TABLE, TABLE, 0),
+    (5210, _TO_TABLE, MAIN, BYPASS_MARK, _ALL_ROUTES),
+    (5230, _TO_TABLE, _DEFAULT_TABLE, BYPASS_MARK, _ALL_ROUTES),
+    (5250, _UNREACHABLE, 0, BYPASS_MARK, _ALL_ROUTES),
+    (5270, _TO_TABLE, TABLE, 0, _ALL_ROUTES),
+    (5280, _TO_TABLE, MAIN, 0, 0),
+    (5290, _TO_TABLE, NETWORKS_TABLE, 0, _ALL_ROUTES),
 )
 
 
@@ -146,46 +157,61 @@ class SourceAddresses:
         self._found = {}
 
 
-def _route(prefix: tuple, index: int) -> bytes:
+def _table_of(prefix: tuple) -> int:
+    return TABLE if is_mesh_address(prefix) else NETWORKS_TABLE
+
+
+def _route(prefix: tuple, index: int, table: int) -> bytes:
     ip, length = prefix
     # Scope link in IPv4: no gateway stands between. IPv6 has no scopes here and ignores it.
-    head = struct.pack("BBBBBBBBI", FAMILY[len(ip)], length, 0, 0, TABLE, _PROTOCOL_STATIC, _SCOPE_LINK, _UNICAST, 0)
+    head = struct.pack("BBBBBBBBI", FAMILY[len(ip)], length, 0, 0, table, _PROTOCOL_STATIC, _SCOPE_LINK, _UNICAST, 0)
     return head + netlink.attribute(_RTA_DST, ip) + netlink.attribute_u32(_RTA_OIF, index)
 
 
 def set_tunnel_routes(kernel, index: int, wanted: set) -> list:
-    """Make table 52's routes on this interface exactly these prefixes; return [(prefix, errno)] of those refused."""
-    present = {route.prefix for route in routes(kernel) if route.table == TABLE and route.index == index}
-    removed = sorted(present - wanted)
-    added = sorted(wanted - present)
-    kernel.change_all([(_DELROUTE, 0, _route(prefix, index)) for prefix in removed])
+    """Make our tables' routes on this interface exactly these prefixes; return [(prefix, errno)] of those refused."""
+    due = {(_table_of(prefix), prefix) for prefix in wanted}
+    present = {
+        (route.table, route.prefix)
+        for route in routes(kernel)
+        if route.table in (TABLE, NETWORKS_TABLE) and route.index == index
+    }
+    kernel.change_all([(_DELROUTE, 0, _route(prefix, index, table)) for table, prefix in sorted(present - due)])
+    added = sorted(due - present)
     flags = netlink.CREATE | netlink.EXCLUSIVE
-    failures = kernel.change_all([(_NEWROUTE, flags, _route(prefix, index)) for prefix in added])
-    return [(added[i], failures[i]) for i in range(len(added)) if failures[i] not in (0, _EEXIST)]
+    failures = kernel.change_all([(_NEWROUTE, flags, _route(prefix, index, table)) for table, prefix in added])
+    return [(added[i][1], failures[i]) for i in range(len(added)) if failures[i] not in (0, _EEXIST)]
 
 
 def _rule(family: int, rule: tuple) -> bytes:
-    priority, action, table, mark = rule
+    priority, action, table, mark, left_out = rule
     payload = struct.pack("BBBBBBBBI", family, 0, 0, 0, table, 0, 0, action, 0)
     payload += netlink.attribute_u32(_FRA_PRIORITY, priority)
     if table:
         payload += netlink.attribute_u32(_FRA_TABLE, table)
     if mark:
         payload += netlink.attribute_u32(_FRA_FWMARK, mark) + netlink.attribute_u32(_FRA_FWMASK, MARK_MASK)
+    if left_out != _ALL_ROUTES:
+        payload += netlink.attribute_u32(_FRA_SUPPRESS_PREFIXLEN, left_out)
     return payload
 
 
 def policy_rules(kernel) -> set:
-    """Return (family, priority) of those of our four rules that stand, told by priority, table and mark."""
+    """Return (family, priority) of those of our rules that stand, told by what they say."""
     found = set()
     for payload in kernel.dump(_GETRULE, struct.pack("BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0)):
         family, _dst, _src, _tos, table, _0, _1, action = struct.unpack_from("BBBBBBBB", payload)
         values = netlink.decode_attributes(payload, 12)
-        priority, mark, table = [
+        priority, mark, table, left_out = [
             struct.unpack("I", values[kind])[0] if kind in values else otherwise
-            for kind, otherwise in ((_FRA_PRIORITY, 0), (_FRA_FWMARK, 0), (_FRA_TABLE, table))
+            for kind, otherwise in (
+                (_FRA_PRIORITY, 0),
+                (_FRA_FWMARK, 0),
+                (_FRA_TABLE, table),
+                (_FRA_SUPPRESS_PREFIXLEN, _ALL_ROUTES),
+            )
         ]
-        if (priority, action, table, mark) in RULES:
+        if (priority, action, table, mark, left_out) in RULES:
             found.add((family, priority))
     return found
 
@@ -193,7 +219,7 @@ def policy_rules(kernel) -> set:
 def add_policy_rules(kernel) -> int:
     """Add those of our rules that are missing, both families; return how many were.
 
-    A kernel without IPv6 (EAFNOSUPPORT, EOPNOTSUPP) does with four rules.
+    A kernel without IPv6 (EAFNOSUPPORT, EOPNOTSUPP) does with IPv4's.
     """
     present = policy_rules(kernel)
     flags = netlink.CREATE | netlink.EXCLUSIVE
