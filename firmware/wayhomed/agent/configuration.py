@@ -12,6 +12,7 @@ from wayhomed.port import const, runtime
 
 from . import options
 from .reason import reason
+from .state import StateError
 from .visible_text import visible
 
 PATH = "/etc/wayhome/wayhomed.conf"
@@ -32,6 +33,7 @@ class Configuration:
         self._config = Config()
         self._at_start: dict = {}
         self._shown: list = []  # faults of the file as it is now
+        self._before: Config | None = None  # while the file is on trial: what it goes back to
         self.ceiling = ceiling.Ceiling()
         self.problems: list = []
 
@@ -49,16 +51,84 @@ class Configuration:
         self._config = Config()
         return value
 
-    def reread(self) -> None:
-        """Read the file again; one with a fault changes nothing."""
+    def reread(self, on_trial: bool = False) -> bool:
+        """Read the file again; one with a fault changes nothing.
+
+        Return whether it is on trial now, which it is only if it says anything new: then confirm() or go_back() is due.
+        Until then the copy of the last file without a fault stays, and this one is known as unconfirmed on disk.
+        Raises StateError if what to go back to can't be written; then nothing has changed.
+        """
         last = self._config
+        if on_trial and self._try(last):
+            self._settle()
+            return True
+        if self._before is None:
+            self._forget_unconfirmed()
         self._config = self._read(last if not last.faults else self._copy())
         self._settle()
+        return False
+
+    # --- On trial ---
+
+    def _try(self, last) -> bool:
+        read = read_config(self.path)
+        said = config.encode(read.values)
+        if read.faults or said == config.encode(last.values):
+            return False
+        try:
+            if self._before is None:
+                runtime.write_file(self._copy_path, config.encode(last.values), 0o600)
+            runtime.write_file(self._unconfirmed_path(), said, 0o600)
+        except OSError as error:
+            raise StateError("not taken: what it would go back to can't be written: " + reason(error))
+        if self._before is None:
+            self._before = last
+        self._shown = []
+        self._config = read
+        return True
+
+    def confirm(self) -> None:
+        """What is on trial stays. Raises StateError."""
+        if self._before is None:
+            return
+        try:
+            runtime.write_file(self._copy_path, config.encode(self._config.values), 0o600)
+            runtime.remove_file(self._unconfirmed_path())
+        except OSError as error:
+            raise StateError("%s can't be written: %s" % (self._copy_path, reason(error)))
+        self._before = None
+
+    def go_back(self) -> None:
+        """What was on trial is not in force any more, though it stands in the file: _is_unconfirmed() knows it."""
+        if self._before is not None:
+            self._config, self._before = self._before, None
+        self._shown = [_unconfirmed()]
+        self._settle()
+
+    def _is_unconfirmed(self, read) -> bool:
+        try:
+            data = runtime.read_file(self._unconfirmed_path(), config.MAX_FILE_BYTES) if self._copy_path else None
+        except OSError:
+            return False
+        return data is not None and data == config.encode(read.values)
+
+    def _forget_unconfirmed(self) -> None:
+        try:
+            if self._copy_path:
+                runtime.remove_file(self._unconfirmed_path())
+        except OSError:
+            pass  # it is told again at the next start, no more
+
+    def _unconfirmed_path(self) -> str:
+        return self._copy_path + ".unconfirmed"
 
     def _read(self, last):
         """Return the Config to use: the file's if it has no fault, else `last`, else (if None) its sound lines."""
         read = read_config(self.path)
         self._shown = read.faults
+        if not read.faults and self._is_unconfirmed(read):
+            self._shown = [_unconfirmed()]
+            return Config() if last is None else last
         if not read.faults:
             self._keep(config.encode(read.values))
             return read
@@ -172,6 +242,12 @@ def read_config(path: str) -> Config:
         unreadable.faults.append(config.Fault(0, "", "it can't be read: " + reason(error)))
         return unreadable
     return unreadable if data is None else config.parse(data)
+
+
+def _unconfirmed():
+    return config.Fault(
+        0, "", "it was changed over the mesh and not confirmed, so it is not taken; try again: wayhomectl reload"
+    )
 
 
 def fault_text(path: str, fault) -> str:

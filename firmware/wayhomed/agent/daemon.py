@@ -34,6 +34,7 @@ from .paths import PathKeeper
 from .pings import Pings
 from .relay_links import RelayLinks
 from .state import StateError
+from .trial import Trials
 from .watchdog import Progress
 
 # Chosen by us
@@ -96,7 +97,9 @@ class Board:
         self.pings = Pings(self)
         self.session = ControlSession(state, self, settings.mark)
         self.parts: list = []
-        self.parts = parts.all_of(self)
+        self.trials = Trials(self)
+        self.trials.recover()
+        self.parts = [self.trials] + parts.all_of(self)
         self._take_configuration()
 
     # --- Life ---
@@ -157,12 +160,22 @@ class Board:
 
     # --- The owner's wishes (from the local API) ---
 
-    def change_prefs(self, fields: dict) -> None:
-        """Take new settings and keep them. Raises BadWire for what makes no sense, StateError if they can't be kept."""
+    def change_prefs(self, fields: dict, over_mesh: bool = False) -> None:
+        """Take new settings and keep them, on trial if they come over the mesh.
+
+        Raises BadWire for what makes no sense, StateError if they can't be kept.
+        """
         self._refuse_fixed(fields)
         if fields.get("WantRunning") and not (fields.get("LoginServer") or self.state.prefs.login_server):
             raise BadWire("which coordinator? say it once: wayhomectl up --login-server https://mesh.example.net")
-        self._settle(preferences.changed(self.state.said, fields), self.state.fixed)
+        said = preferences.changed(self.state.said, fields)
+        if over_mesh:
+            self.trials.begin(self.state.said, said.as_json())
+        self._settle(said, self.state.fixed)
+
+    def settle_again(self, said) -> None:
+        """Have these settings hold, Prefs, beside what the configuration says now. Raises BadWire, StateError."""
+        self._settle(said, self.configuration.preferences())
 
     def _refuse_fixed(self, fields: dict) -> None:
         """Raise BadWire for a field that the configuration file says otherwise, or that passes the ceiling."""
@@ -181,10 +194,16 @@ class Board:
             if reason:
                 raise BadWire("the route %s can't be offered: %s" % (text, reason))
 
-    def reload(self) -> None:
+    def reload(self, over_mesh: bool = False) -> None:
         """Read the configuration file again and do what it says; one with a fault changes nothing."""
         configuration = self.configuration
-        configuration.reread()
+        try:
+            on_trial = configuration.reread(over_mesh)
+        except StateError as error:
+            self.log.warning("the configuration: " + str(error))
+            return
+        if on_trial:
+            self.trials.begin_file()
         for problem in configuration.problems:
             self.log.warning(problem)
         try:

@@ -26,6 +26,7 @@ from wayhomed.wire.errors import BadWire
 
 from . import bugreport
 from .control_session import LoginRefused, Phase
+from .refused import Refused
 from .state import StateError
 from .status import full_status, netcheck_status, path_status, summary, watched
 
@@ -42,22 +43,7 @@ _STATUS_GAP_MS = const(100)  # between two lines to one watcher: the kernel is a
 _SLOW_MS = const(20_000)
 _NETCHECK_MS = const(5_000)
 _SILENCES = (110, 113)  # ETIMEDOUT, EHOSTUNREACH: the next try may be answered
-_CHANGING = ("up", "down", "logout")
-
-
-class Refused(Exception):
-    """What the user asked for can't be done: why, and what to do next; `again`: it may well work a moment later.
-
-    by: the way that a ping was sent in vain, if it is the one through the tunnel.
-    """
-
-    def __init__(self, text: str, next_step: str, again: bool = False, by: str = ""):
-        super().__init__(text)
-        self.answer: dict = {"error": text, "next": next_step}
-        if again:
-            self.answer["again"] = True
-        if by:
-            self.answer["by"] = by
+_CHANGING = ("up", "down", "logout", "reload", "confirm")
 
 
 class LocalApi:
@@ -123,7 +109,9 @@ class LocalApi:
         elif command == "up":
             result = await self._up(stream, request)
         elif command == "down":
-            result = await self._down()
+            result = await self._down(self._board.trials.is_over_mesh(request))
+        elif command == "reload":
+            result = self._reload(request)
         elif command == "logout":
             result = await self._log_out(request)
         else:
@@ -219,9 +207,13 @@ class LocalApi:
         result["why"] = path_status(self._board, peer, monotonic_ms())["why"] if peer is not None else ""
         return result
 
-    async def _down(self) -> dict:
+    def _reload(self, request: dict) -> dict:
+        self._board.reload(request.get("for_good") is not True and self._board.trials.is_over_mesh(request))
+        return summary(self._board)
+
+    async def _down(self, over_mesh: bool) -> dict:
         try:
-            self._board.change_prefs({"WantRunning": False})
+            self._board.change_prefs({"WantRunning": False}, over_mesh)
         except StateError as error:
             raise Refused(str(error), "the tunnel still stands")
         deadline_ms = monotonic_ms() + _UP_MS
@@ -232,7 +224,12 @@ class LocalApi:
     async def _log_out(self, request: dict) -> dict:
         """Take the tunnel down first: whatever fails after that, nothing joins anew by itself."""
         board = self._board
-        await self._down()
+        if board.trials.is_over_mesh(request):
+            raise Refused(
+                "a logout made over the mesh would leave no way back",
+                "do it at the machine itself, or add --for-good",
+            )
+        await self._down(False)
         if board.state.registered:
             try:
                 await within(_LOGOUT_MS, board.session.log_out(), "the coordinator")
@@ -266,7 +263,7 @@ class LocalApi:
         fields["WantRunning"] = True
         started_before = board.state.prefs.want_running
         try:
-            board.change_prefs(fields)
+            board.change_prefs(fields, board.trials.is_over_mesh(request))
         except StateError as error:
             raise Refused(str(error), "nothing was changed")
         node = board.netmap.node

@@ -3,6 +3,7 @@
 state.json    machine key, node key, the node key that is being registered, the coordinator's key, settings
 netmap.json   the last netmap, so that a restart with no coordinator in reach comes up working; may be lost
 time.json     the last trusted time
+trial.json    while a change of the settings waits to be confirmed: what they go back to
 tunnel.json   while a tunnel stands that outlives its daemon: the disco key that goes with its sessions
 lock          held while a daemon uses the directory
 """
@@ -180,6 +181,26 @@ class State:
             return json_text.parse(data or b"null")
         except (OSError, ValueError):
             return None
+
+    def save_trial(self, before: dict) -> None:
+        """Write what the settings go back to (Prefs.as_json). Raises StateError."""
+        self._write("/trial.json", before)
+
+    def load_trial(self):
+        """Return what save_trial() wrote, None if nothing is on trial. What can't be read is nothing."""
+        try:
+            data = runtime.read_file(self._directory + "/trial.json", _STATE_BYTES)
+            before = json_text.parse(data or b"null")
+        except (OSError, ValueError):
+            return None
+        return before if isinstance(before, dict) else None
+
+    def forget_trial(self) -> None:
+        """Remove it: confirmed, or gone back. Raises StateError."""
+        try:
+            runtime.remove_file(self._directory + "/trial.json")
+        except OSError as error:
+            raise StateError("%s/trial.json can't be removed: %s" % (self._directory, reason(error)))
 
     def forget_netmap(self) -> None:
         """Remove the saved netmap: it belongs to another coordinator, or to a key that is no more."""

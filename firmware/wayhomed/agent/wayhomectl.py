@@ -9,7 +9,7 @@ from wayhomed.core.prefs import MAX_MTU_BYTES, MIN_MTU_BYTES
 from wayhomed.port import const, monotonic_ms, net, runtime
 from wayhomed.port.tasks import sleep_ms
 
-from . import options, shown
+from . import options, shown, ssh_session
 from .reason import reason
 from .visible_text import visible
 
@@ -21,8 +21,26 @@ _COUNT_UNTIL_DIRECT = const(10)
 _APART_UNTIL_DIRECT_MS = const(1_000)
 _COUNT = const(3)
 _APART_MS = const(200)
+# In the overview
+_SHOWN_ORDER = (
+    "up",
+    "down",
+    "logout",
+    "reload",
+    "confirm",
+    "status",
+    "ping",
+    "netcheck",
+    "routes",
+    "log",
+    "bugreport",
+)
+# A change made over the mesh is on trial (agent/trial).
+_CHANGING = ("up", "down", "logout", "reload", "confirm")
 _SOCKET = options.Option("socket", "where the daemon listens", "PATH", "/run/wayhome/wayhomed.sock")
 _JSON = options.Option("json", "print one JSON document, for scripts")
+
+_FOR_GOOD = options.Option("for-good", "also if it is made over the mesh: don't wait for a confirmation")
 
 UP = options.Command(
     "wayhomectl up",
@@ -44,6 +62,12 @@ UP = options.Command(
         ),
         options.Option("lan-to-mesh", "LAN devices may open connections to peers and to networks of other routers"),
         options.Option("no-lan-to-mesh", "they may only answer (as at first)"),
+        options.Option(
+            "map-routes",
+            "offer LANs under other addresses, 10.77.1.0/24 for 192.168.1.0/24; '' = none",
+            "PREFIX for PREFIX,...",
+        ),
+        options.Option("via6-site", "offer IPv4 as IPv6 of this site, a number of yours; 0 = don't", "NUMBER"),
         options.Option("lan-dns", "LAN devices may ask this machine for names, the mesh's among them"),
         options.Option("no-lan-dns", "they may not (as at first)"),
         options.Option("lan-dns-port", "where they ask; 53 is what devices expect", "PORT"),
@@ -52,6 +76,7 @@ UP = options.Command(
         options.Option("renew-key", "make a new node key before the present one expires; asks for a login"),
         options.Option("accept-new-key", "the coordinator was set up anew: believe its new key"),
         options.Option("timeout", "give up waiting after this long", "SECONDS"),
+        _FOR_GOOD,
         _SOCKET,
         _JSON,
     ],
@@ -60,7 +85,7 @@ DOWN = options.Command(
     "wayhomectl down",
     "Take the tunnel down and leave the machine as it was; it stays down until the next up.",
     "wayhomectl down",
-    [_SOCKET, _JSON],
+    [_FOR_GOOD, _SOCKET, _JSON],
 )
 LOGOUT = options.Command(
     "wayhomectl logout",
@@ -68,10 +93,24 @@ LOGOUT = options.Command(
     "The settings stay; the next up is a new login.",
     "wayhomectl logout",
     [
+        _FOR_GOOD,
         options.Option("anyway", "forget the key also if the coordinator can't be told; it stays valid there"),
         _SOCKET,
         _JSON,
     ],
+)
+RELOAD = options.Command(
+    "wayhomectl reload",
+    "Have the configuration file read again. Changed over the mesh, it goes back after 90 s unless it is confirmed.",
+    "wayhomectl reload",
+    [_FOR_GOOD, _SOCKET, _JSON],
+)
+CONFIRM = options.Command(
+    "wayhomectl confirm",
+    "Keep what was changed over the mesh; without this it goes back by itself after 90 s.\n"
+    "It is believed over the mesh alone, since only that proves that the way in still works.",
+    "wayhomectl confirm",
+    [options.Option("here", "confirm it at the machine itself, not over the mesh"), _SOCKET, _JSON],
 )
 STATUS = options.Command(
     "wayhomectl status",
@@ -136,6 +175,8 @@ COMMANDS = {
     "up": UP,
     "down": DOWN,
     "logout": LOGOUT,
+    "reload": RELOAD,
+    "confirm": CONFIRM,
     "status": STATUS,
     "ping": PING,
     "netcheck": NETCHECK,
@@ -178,6 +219,9 @@ def run(words: list) -> int:
             print(options.help_text(command))
             return 0
         request = _REQUESTS[words[0]](values)
+        if words[0] in _CHANGING:
+            request["from"] = ssh_session.came_from()
+            request["for_good"] = bool(values.get("for-good"))
     except options.UsageError as error:
         runtime.write_stderr("wayhomectl: " + str(error) + "\n")
         return 2
@@ -207,7 +251,7 @@ def run(words: list) -> int:
 def _overview() -> str:
     width = max([len(name) for name in COMMANDS]) + 2
     lines = ["usage: wayhomectl COMMAND [options]", "", "Tells the wayhomed of this machine what to do.", ""]
-    for name in ("up", "down", "logout", "status", "ping", "netcheck", "routes", "log", "bugreport"):
+    for name in _SHOWN_ORDER:
         lines.append("  " + name + " " * (width - len(name)) + COMMANDS[name].summary.split("\n")[0])
     return "\n".join(lines + ["", "example: wayhomectl status", "each command has a --help of its own"])
 
@@ -227,6 +271,11 @@ def _up_request(values: dict) -> dict:
     if values["snat-except"] is not None:
         texts = [text.strip() for text in values["snat-except"].split(",")]
         prefs["SNATExcept"] = [text for text in texts if text]
+    if values["map-routes"] is not None:
+        texts = [text.strip() for text in values["map-routes"].split(",")]
+        prefs["MapRoutes"] = [text for text in texts if text]
+    if values["via6-site"] is not None:
+        prefs["Via6Site"] = options.whole_number("via6-site", values["via6-site"], 0, 65_535)
     if values["mtu"] is not None:
         prefs["MTU"] = options.whole_number("mtu", values["mtu"], MIN_MTU_BYTES, MAX_MTU_BYTES)
     if values["lan-dns-port"] is not None:
@@ -297,6 +346,8 @@ _REQUESTS = {
     "up": _up_request,
     "down": lambda values: {"command": "down"},
     "logout": lambda values: {"command": "logout", "anyway": values["anyway"]},
+    "reload": lambda values: {"command": "reload"},
+    "confirm": lambda values: {"command": "confirm", "here": values["here"]},
     "status": lambda values: {"command": "status", "watch": values["watch"]},
     "ping": _ping_request,
     "netcheck": lambda values: {"command": "netcheck"},
@@ -483,6 +534,8 @@ _SHOWN = {
     "up": shown.summary,
     "down": shown.summary,
     "logout": shown.summary,
+    "reload": shown.summary,
+    "confirm": lambda result: [visible("confirmed, it stays: " + result["confirmed"])],
     "status": shown.status,
     "netcheck": shown.netcheck,
     "routes": shown.routes,
