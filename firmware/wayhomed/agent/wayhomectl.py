@@ -101,7 +101,8 @@ LOGOUT = options.Command(
 )
 RELOAD = options.Command(
     "wayhomectl reload",
-    "Have the configuration file read again. Changed over the mesh, it goes back after 90 s unless it is confirmed.",
+    "Have the configuration file read again.\n"
+    "A file that was changed over the mesh goes back after 90 s unless it is confirmed: wayhomectl confirm.",
     "wayhomectl reload",
     [_FOR_GOOD, _SOCKET, _JSON],
 )
