@@ -58,8 +58,28 @@ def table_of(*peers):
 
 def test_a_direct_peer_is_shown_with_its_address_its_round_trip_and_since_when():
     lines = table_of(direct(since_s=12.9))
+    assert len(lines) == 3
+    assert "direct, 3 ms  12 s" in lines[1]
+    assert lines[2] == "  direct by 203.0.113.30:41641"
+
+
+def test_an_endpoint_stands_in_the_table_where_it_fits():
+    lines = table_of(direct("192.0.2.1:4164", name="nas"))
     assert len(lines) == 2
-    assert "direct 203.0.113.30:41641, 3 ms  12 s" in lines[1]
+    assert "direct 192.0.2.1:4164, 3 ms" in lines[1]
+
+
+def test_trouble_comes_first_each_with_its_mending_step_and_all_fits_into_80_columns():
+    troubles = [
+        {"what": "the LAN at eth1 is silent: " + "no neighbour answers; " * 6, "mend": "look at the cable " * 7},
+        {"what": "short", "mend": ""},
+    ]
+    long = "an-uncommonly-long-name-of-a-laptop.tail-of-the-mesh.example"
+    lines = shown.status(status(direct(name=long), troubles=troubles, problems=["x " * 90], denied=["y " * 90]))
+    assert lines[0].startswith("trouble") and "eth1" in lines[0]
+    assert [line for line in lines if "to mend it: look at" in line]
+    assert lines.index([line for line in lines if line.startswith("state")][0]) > 6
+    assert max([len(line) for line in lines]) <= 80
 
 
 def test_a_relayed_peer_has_the_reason_below_it():
@@ -74,10 +94,10 @@ def test_an_idle_peer_takes_one_line():
     assert "relay home, idle  3 min" in lines[1]
 
 
-def test_the_table_fits_into_100_columns_with_ipv6_and_with_many_routes():
+def test_the_table_fits_into_80_columns_with_ipv6_and_with_many_routes():
     endpoint = "[2001:db8:1234:5678:9abc:def0:1234:5678]:41641"
     lines = table_of(direct(endpoint, routes=[f"192.168.{number}.0/24" for number in range(9)]))
-    assert max([len(line) for line in lines]) <= 100
+    assert max([len(line) for line in lines]) <= 80
     assert lines[2] == "  direct by " + endpoint
     assert lines[3].startswith("  routes: 192.168.0.0/24, ")
     assert lines[4].startswith("    192.168.")

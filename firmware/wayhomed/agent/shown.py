@@ -10,69 +10,82 @@ from wayhomed.port import const
 
 from .visible_text import visible
 
-_WIDTH = const(100)  # chosen by us: a terminal of today, or half a screen
+_WIDTH = const(80)  # a serial console's
+_LABEL = const(13)  # the widest label and what parts it from the text
 _REFUSED_LINES = const(5)
 _NOT_CONNECTED = " (not connected)"
+# Of the peers' table: the first set of these that fits.
+_COLUMNS = (
+    ("PEER", "ADDRESS", "ONLINE", "PATH", "FOR", "SENT", "RECEIVED"),
+    ("PEER", "ADDRESS", "ONLINE", "HOW", "FOR", "SENT", "RECEIVED"),
+    ("PEER", "ADDRESS", "ONLINE", "HOW", "FOR"),
+    ("PEER",),
+)
 
 
 def summary(result: dict) -> list:
-    """Return the lines for this machine, its coordinator and relay, and what is wrong."""
+    """Return the lines for this machine: first what is wrong and how to mend it, then how all stands."""
     own, relay = result["self"], result["relay"]
     state, coordinator = result["state"], result["coordinator"]
     if state == "stopped":
         state += " (logged out)" if coordinator["url"] and not coordinator["joined"] else ""
     elif not result["up"]:
         state += " (no packets flow yet)"
-    rows = [["state", state]]
-    if own:
-        rows.append(["name", own["name"]])
-        rows.append(["addresses", ", ".join(own["addresses"])])
-    rows.append(["coordinator", (coordinator["url"] or "none") + _connected(coordinator)])
-    rows.append(["relay", (relay["code"] or "none") + _connected(relay)])
+    rows: list = []
+    for trouble in result.get("troubles", ()):
+        _add(rows, "trouble", trouble["what"])
+        if trouble["mend"]:
+            _add(rows, "", "to mend it: " + trouble["mend"])
+    for problem in result["problems"]:
+        _add(rows, "problem", problem)
+    if result["waiting_for"]:
+        _add(rows, "waiting for", result["waiting_for"])
     if result["auth_url"]:
         rows.append(["to let it in", result["auth_url"]])
-    if result["waiting_for"]:
-        rows.append(["waiting for", result["waiting_for"]])
-    for problem in result["problems"]:
-        rows.append(["problem", problem])
-    for trouble in result.get("troubles", ()):
-        for number, line in enumerate(_wrapped(trouble["what"], _WIDTH - len("coordinator  "))):
-            rows.append(["" if number else "trouble", line])
-        if trouble["mend"]:
-            for line in _wrapped("to mend it: " + trouble["mend"], _WIDTH - len("coordinator  ")):
-                rows.append(["", line])
+    rows.append(["state", state])
+    if own:
+        _add(rows, "name", own["name"])
+        _add(rows, "addresses", ", ".join(own["addresses"]))
+    _add(rows, "coordinator", (coordinator["url"] or "none") + _connected(coordinator))
+    _add(rows, "relay", (relay["code"] or "none") + _connected(relay))
     names = result.get("lan_dns", {})
     if names.get("serving"):
-        for number, line in enumerate(_wrapped("for the LAN at " + ", ".join(names["serving"]), _WIDTH - 13)):
-            rows.append(["" if number else "names", line])
+        _add(rows, "names", "for the LAN at " + ", ".join(names["serving"]))
     for line in names.get("dnsmasq", ()):
-        rows.append(["", "for dnsmasq: " + line])
+        rows.append(["", "for dnsmasq: " + line])  # to be copied as it stands
     refused = result["tunnel"].get("refused", [])
     for entry in refused[:_REFUSED_LINES]:
-        rows.append(["refused", "%s of %s: %s" % (entry["prefix"], entry["node"], entry["reason"])])
+        _add(rows, "refused", "%s of %s: %s" % (entry["prefix"], entry["node"], entry["reason"]))
     if len(refused) > _REFUSED_LINES:
-        rows.append(
-            ["refused", "%d more addresses and routes; why: wayhomectl routes" % (len(refused) - _REFUSED_LINES)]
+        _add(
+            rows,
+            "refused",
+            "%d more addresses and routes; why: wayhomectl routes" % (len(refused) - _REFUSED_LINES),
         )
     counted = result.get("refused_packets", {})
     if counted:
         texts = ["%d %s" % (counted[reason], reason) for reason in sorted(counted)]
-        for number, line in enumerate(_wrapped("packets: " + "; ".join(texts), _WIDTH - len("coordinator  "))):
-            rows.append(["" if number else "refused", line])
+        _add(rows, "refused", "packets: " + "; ".join(texts))
     for sentence in result.get("denied", ()):
-        rows.append(["not allowed", sentence])
-    return _table(rows + _settings(result))
+        _add(rows, "not allowed", sentence)
+    _add_settings(rows, result)
+    return _table(rows)
 
 
-def _settings(result: dict) -> list:
-    """Return the rows that say who set what."""
-    rows: list = []
+def _add(rows: list, label: str, text: str) -> None:
+    """Add a row, in as many lines as it takes."""
+    for number, line in enumerate(_wrapped(visible(text), _WIDTH - _LABEL)):
+        rows.append(["" if number else label, line])
+
+
+def _add_settings(rows: list, result: dict) -> None:
+    """Add the rows that say who set what."""
+    label = "settings"
     for where, who in (("file", result.get("configuration", "")), ("command line", "the command line"), ("up", "up")):
         texts = ["%s = %s" % (one["name"], one["value"]) for one in result.get("settings", ()) if one["from"] == where]
         if texts:
-            for line in _wrapped("by " + who + ": " + "; ".join(texts), _WIDTH - len("coordinator  ")):
-                rows.append(["" if rows else "settings", line])
-    return rows
+            _add(rows, label, "by " + who + ": " + "; ".join(texts))
+            label = ""
 
 
 def status(result: dict) -> list:
@@ -80,30 +93,45 @@ def status(result: dict) -> list:
     lines = summary(result)
     if not result["peers"]:
         return lines
-    rows = [["PEER", "ADDRESS", "ONLINE", "PATH", "FOR", "SENT", "RECEIVED"]]
+    lines.append("")
+    for columns in _COLUMNS:
+        table = _peers(result["peers"], columns)
+        if max([len(line) for line in table]) <= _WIDTH:
+            break
+    return lines + table
+
+
+def _peers(peers: list, columns: tuple) -> list:
+    """Return the lines of a table with these columns; what has none stands below its peer."""
+    rows = [list(columns)]
     below: list = [[]]
-    for peer in result["peers"]:
+    for peer in peers:
         online = {True: "yes", False: "no"}.get(peer["online"], "?")
-        rows.append(
-            [
-                peer["name"],
-                peer["addresses"][0] if peer["addresses"] else "",
-                "expired" if peer["expired"] else online,
-                _short_path(peer),
-                span(peer["since_s"]),
-                _size(peer.get("sent_bytes")),
-                _size(peer.get("received_bytes")),
-            ]
-        )
+        cells = {
+            "PEER": peer["name"],
+            "ADDRESS": peer["addresses"][0] if peer["addresses"] else "",
+            "ONLINE": "expired" if peer["expired"] else online,
+            "PATH": _long_path(peer),
+            "HOW": _short_path(peer),
+            "FOR": span(peer["since_s"]),
+            "SENT": _size(peer.get("sent_bytes")),
+            "RECEIVED": _size(peer.get("received_bytes")),
+        }
+        rows.append([cells[column] for column in columns])
         notes = []
-        if _endpoint_is_long(peer):
+        if "ADDRESS" not in columns:
+            held = " for " + cells["FOR"] if cells["FOR"] else ""
+            notes.append("%s, online: %s, %s%s" % (cells["ADDRESS"], cells["ONLINE"], cells["HOW"], held))
+        if peer["endpoint"] and ("PATH" not in columns or _endpoint_is_long(peer)):
             notes.append("direct by " + peer["endpoint"])
+        if "SENT" not in columns and (cells["SENT"] or cells["RECEIVED"]):
+            notes.append("sent %s, received %s" % (cells["SENT"], cells["RECEIVED"]))
         if peer["routes"]:
             notes.append("routes: " + ", ".join(peer["routes"]))
         if peer["why"] and peer["reason"] != "idle":
             notes.append("not direct: " + peer["why"])
         below.append(notes)
-    lines.append("")
+    lines = []
     for index, line in enumerate(_table(rows)):
         lines.append(line)
         for note in below[index]:
@@ -111,15 +139,23 @@ def status(result: dict) -> list:
     return lines
 
 
+def _long_path(peer: dict) -> str:
+    """Return the path with its endpoint, unless that alone would be wider than a column may be."""
+    return _with_time(peer, "direct" if _endpoint_is_long(peer) else peer["path"])
+
+
 def _short_path(peer: dict) -> str:
-    text = "direct" if _endpoint_is_long(peer) else peer["path"]
+    return _with_time(peer, "direct" if peer["endpoint"] else peer["path"])
+
+
+def _with_time(peer: dict, text: str) -> str:
     if peer["latency_ms"] is not None:
         text += ", %d ms" % peer["latency_ms"]
     return text + (", idle" if peer["reason"] == "idle" and peer["path"] != "none" else "")
 
 
 def _endpoint_is_long(peer: dict) -> bool:
-    # IPv6: its text alone may have 47 characters, and the table is to fit into 100
+    # IPv6: its text alone may have 47 characters, and the table is to fit into 80
     return peer["endpoint"].startswith("[")
 
 
