@@ -78,7 +78,7 @@ def test_trouble_comes_first_each_with_its_mending_step_and_all_fits_into_80_col
     lines = shown.status(status(direct(name=long), troubles=troubles, problems=["x " * 90], denied=["y " * 90]))
     assert lines[0].startswith("trouble") and "eth1" in lines[0]
     assert [line for line in lines if "to mend it: look at" in line]
-    assert lines.index([line for line in lines if line.startswith("state")][0]) > 6
+    assert lines.index(next(line for line in lines if line.startswith("state"))) > 6
     assert max([len(line) for line in lines]) <= 80
 
 
