@@ -3,8 +3,9 @@
     peer (a traveller) --- uplink --- router --- LAN --- host          and a cable from the peer straight to the host
 
 Peer, router and LAN are network namespaces of one guest with one emulated processor. By the guest's clocks every
-instruction takes 4 ns (`Guest(counts_instructions=True)`) and nothing from outside comes in, so the figures don't
-depend on what else this machine does. Source: QEMU's manual, "TCG Instruction Counting".
+instruction takes 4 ns (`Guest(counts_instructions=True)`) and nothing from outside comes in, so the figures depend
+little on what else this machine does: TCP's by some 7 %, since when its timers fire is not the same in every run.
+Source: QEMU's manual, "TCG Instruction Counting".
 
 The processor does the ends' work too. It is measured by the straight cable, without WireGuard and with it, and taken
 off (own_cost): sealing and opening are taken to cost the same.
