@@ -202,7 +202,7 @@ def _reload(board: Board, log: logging.Log, manager: ServiceManager) -> None:
     """SIGHUP: read the configuration file again, and begin the log anew."""
     manager.reloading()
     log.info("asked to read the configuration again")
-    board.reload()
+    board.reload(board.trials.is_somebody_in_over_mesh())
     log.write_to(_log_writer(board.configuration.value("system-log")))
     log.change_level(_LEVELS[board.configuration.value("log-level", "info")])
     manager.ready()
