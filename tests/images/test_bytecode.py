@@ -71,3 +71,9 @@ def test_micropython_imports_the_daemon_from_bytecode_and_tracebacks_name_its_li
 def test_the_daemon_takes_no_more_flash_than_its_budget():
     package = bytecode.compile_package(ROOT / "build")
     assert bytecode.size_bytes(package) <= 400 * 1024
+
+
+def test_what_only_cpython_uses_takes_no_flash(tmp_path):
+    firmware = a_package(tmp_path / "firmware", __init__="", net="x = 1\n", net_cpython="x = 1\n", cpython="x = 1\n")
+    tree = bytecode.compile_package(tmp_path / "build", firmware)
+    assert sorted(path.name for path in tree.rglob("*.mpy")) == ["__init__.mpy", "net.mpy"]

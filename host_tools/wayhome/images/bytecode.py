@@ -16,6 +16,7 @@ from ..errors import HostError
 
 FIRMWARE = Path(__file__).parents[3] / "firmware"
 _PACKAGE = "wayhomed"
+_OTHER_RUNTIME = "cpython"  # ends the names of the modules below port/ that MicroPython never imports
 # What is kept of former trees: a lab that still runs on one of them can go on importing.
 _KEPT = 4
 
@@ -27,10 +28,13 @@ class NotCompiled(HostError):
 def compile_package(build: Path, firmware: Path = FIRMWARE) -> Path:
     """Return a folder to put on MicroPython's path, with the package `wayhomed` in it as .mpy; `build` keeps it.
 
-    It is made anew when a source changes, of which only what changed is compiled. Raises NotCompiled.
+    It is made anew when a source changes, of which only what changed is compiled. What only CPython uses is left out.
+    Raises NotCompiled.
     """
     digests = {}
     for source in sorted((firmware / _PACKAGE).rglob("*.py")):
+        if source.stem.endswith(_OTHER_RUNTIME):
+            continue
         name = source.relative_to(firmware)
         digests[name] = hashlib.sha256(f"{name}\n".encode() + source.read_bytes()).hexdigest()
     place = build / "bytecode"
