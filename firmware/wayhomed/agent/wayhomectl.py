@@ -62,12 +62,6 @@ UP = options.Command(
         ),
         options.Option("lan-to-mesh", "LAN devices may open connections to peers and to networks of other routers"),
         options.Option("no-lan-to-mesh", "they may only answer (as at first)"),
-        options.Option(
-            "map-routes",
-            "offer LANs under other addresses, 10.77.1.0/24 for 192.168.1.0/24; '' = none",
-            "PREFIX for PREFIX,...",
-        ),
-        options.Option("via6-site", "offer IPv4 as IPv6 of this site, a number of yours; 0 = don't", "NUMBER"),
         options.Option("lan-dns", "LAN devices may ask this machine for names, the mesh's among them"),
         options.Option("no-lan-dns", "they may not (as at first)"),
         options.Option("lan-dns-port", "where they ask; 53 is what devices expect", "PORT"),
@@ -272,11 +266,6 @@ def _up_request(values: dict) -> dict:
     if values["snat-except"] is not None:
         texts = [text.strip() for text in values["snat-except"].split(",")]
         prefs["SNATExcept"] = [text for text in texts if text]
-    if values["map-routes"] is not None:
-        texts = [text.strip() for text in values["map-routes"].split(",")]
-        prefs["MapRoutes"] = [text for text in texts if text]
-    if values["via6-site"] is not None:
-        prefs["Via6Site"] = options.whole_number("via6-site", values["via6-site"], 0, 65_535)
     if values["mtu"] is not None:
         prefs["MTU"] = options.whole_number("mtu", values["mtu"], MIN_MTU_BYTES, MAX_MTU_BYTES)
     if values["lan-dns-port"] is not None:
