@@ -263,12 +263,17 @@ class DataPlane:
         return dict(self._direct)
 
     async def clean_up(self) -> None:
-        """Take away what a predecessor left that was killed, without starting. Without its filter nothing was left."""
+        """Take away what a predecessor left that was killed, without starting.
+
+        Without its filter no interface was left; settings may be, where one resisted as they were put back.
+        """
         try:
             self._kernel = netlink.Netlink()
             self._nftables = Nftables()
             if self._nftables.table_exists(*TABLE.split()):
                 await self._remove_leftovers()
+            else:
+                self._sysctls.undo_leftovers()
         except (OSError, DataPlaneError) as error:
             raise _explained(error)
         finally:

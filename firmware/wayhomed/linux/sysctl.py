@@ -33,6 +33,14 @@ def read(name: str):
         raise
 
 
+def read_or_none(name: str):
+    """Return a setting's value as text, None where it can't be read."""
+    try:
+        return read(name)
+    except OSError:
+        return None
+
+
 class Sysctls:
     """The settings that we changed. path: where the former values are kept; its folder must exist."""
 
@@ -123,10 +131,19 @@ class Sysctls:
                     self.problem = "%s can't be removed: %s" % (path, error)
 
     def _write_back(self) -> None:
+        """Put back all that lets itself be put back. Raises the first OSError after that; the record stays then."""
+        problem = None
         for name, before, ours in reversed(self._changed):
-            now = read(name)
-            if now is not None and now != before and ours in (now, ""):
-                _write(name, before)
+            try:
+                now = read(name)
+                if now is not None and now != before and ours in (now, ""):
+                    _write(name, before)
+            except OSError as error:
+                # an interface that goes at this moment answers with errors of its own: not the others' fault
+                if read_or_none(name) is not None:
+                    problem = problem or error
+        if problem is not None:
+            raise problem
 
     def _keep(self, names: list) -> None:
         """Remember settings that the kernel changes along with another."""
