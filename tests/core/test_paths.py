@@ -331,6 +331,20 @@ def test_a_direct_peer_that_sends_by_the_relay_is_called():
     assert calls(paths, peer) == [[HERE]]
 
 
+def test_who_stays_with_a_silent_address_of_ours_is_then_called_to_the_one_that_works_alone():
+    peer = Peer(1, [THERE])
+    paths = board(peer)
+    paths.packet_sent(peer.node.key, 0)
+    answer(paths, peer, ELSEWHERE, 20)
+    paths.own_endpoints([HERE, ELSEWHERE], 30)
+    for now_ms in range(0, 4_300, 100):
+        paths.relayed_data_received(peer.node.key, now_ms)
+        paths.timer_fired(now_ms)
+        if now_ms < 4_000:
+            answer(paths, peer, ELSEWHERE, now_ms)
+    assert calls(paths, peer) == [[HERE, ELSEWHERE], [ELSEWHERE]]
+
+
 def test_data_by_the_relay_of_strangers_and_idle_peers_changes_nothing():
     peer = Peer(1, [THERE])
     paths = board(peer)

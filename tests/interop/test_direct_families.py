@@ -4,6 +4,7 @@ In most of them two boards and a real client talk at once; the routers' connecti
 """
 
 import time
+from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from shared.direct import Mesh, Pulse, Watched, Way, growing_flows
 from shared.side_by_side import side_by_side
 from wayhome.lab.lab import Host, Lab
-from wayhome.lab.waiting import wait_until
+from wayhome.lab.waiting import NotInTime, wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.interop]
 
@@ -23,7 +24,7 @@ class Talk:
     """The first of each pair, a board, sends packets to the other and gets them back; all pairs at the same time."""
 
     def __init__(self, mesh: Mesh, *pairs: tuple[str, str]) -> None:
-        self._pairs, self._begun_s, self._plan = pairs, time.monotonic(), mesh.lab.plan.name
+        self._mesh, self._pairs, self._begun_s = mesh, pairs, time.monotonic()
         self._watched = [
             Watched(Pulse(mesh.lab.host(one), mesh.address_of(two)), mesh.relayed_bytes) for one, two in pairs
         ]
@@ -33,8 +34,10 @@ class Talk:
         return all(one.is_direct() for one in self._watched)
 
     def wait_direct(self) -> None:
-        wait_until(self.is_direct, 60, f"{self._pairs} to go direct")
-        print(f"{self._plan}: direct after {self._watched[0].meter.still_since_s() - self._begun_s:.1f} s")
+        self._wait(self.is_direct, f"{self._pairs} to go direct")
+        print(
+            f"{self._mesh.lab.plan.name}: direct after {self._watched[0].meter.still_since_s() - self._begun_s:.1f} s"
+        )
 
     def wait_direct_by(self, family: int, router: Host) -> None:
         """Wait until the router carries each pair's packets by this family alone."""
@@ -43,7 +46,14 @@ class Talk:
             ways = growing_flows(router)
             return len(ways) == len(self._pairs) and {way.family for way in ways} == {family} and self.is_direct()
 
-        wait_until(by_family, 60, f"{self._pairs} to go direct by IPv{family}")
+        self._wait(by_family, f"{self._pairs} to go direct by IPv{family}")
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        try:
+            wait_until(condition, 60, what)
+        except NotInTime as error:
+            report = [f"{pair}: {one.report()}" for pair, one in zip(self._pairs, self._watched, strict=True)]
+            raise NotInTime("\n".join([str(error), *report, *self._mesh.report()])) from None
 
 
 def only_way(mesh: Mesh, router: str) -> Way:

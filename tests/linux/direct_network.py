@@ -97,6 +97,10 @@ class DirectHome(Home):
         """Return where the board's WireGuard sends to, None for the relay."""
         return (await self.board_plane.traffic())[self.traveller_public][2]
 
+    async def travellers_endpoint(self) -> tuple | None:
+        """Return where the traveller's WireGuard sends to, None for the relay."""
+        return (await self.traveller_plane.traffic())[self.board_public][2]
+
     def move_uplink(self) -> None:
         """Have the board's default routes go by its other uplink."""
         self.board.ip("route", "replace", "default", "via", "100.65.8.1")

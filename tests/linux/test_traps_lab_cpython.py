@@ -173,6 +173,9 @@ async def test_direct_traffic_leaves_from_the_new_address_after_the_uplink_moved
         assert {packet.src for packet in seen if packet.dst == ip_text(TRAVELLER_AT[family][0])} == {
             BOARD_MOVED[family]
         }
+        # that packet is on the wire: what the traveller sends until it has read it still goes to the old address
+        moved = ip_from_text(BOARD_MOVED[family]), PORT
+        await until_answer(home.travellers_endpoint, lambda endpoint: endpoint == moved)
         before = home.relayed
         await echo.all_return(20)
         assert home.relayed == before

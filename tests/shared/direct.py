@@ -5,6 +5,7 @@ tracking, and what arrives at the reading end of a transfer.
 """
 
 import itertools
+import json
 import re
 import secrets
 import subprocess
@@ -155,6 +156,19 @@ class Mesh:
         addresses = self.coordinator.nodes()[name]["addresses"]
         return next(address for address in addresses if (":" in address) == (family == 6))
 
+    def report(self) -> list[str]:
+        """Return what each board says of its peers and last wrote to its log: for the message of a failed test."""
+        lines = []
+        for board in self.boards:
+            status = board.ctl("status")
+            lines.append(
+                f"{board.host.name}: {json.dumps(status['peers'])} {json.dumps({key: status[key] for key in status if key != 'peers'})}"
+            )
+            for what in ("endpoints", "transfer"):
+                lines.append(board.host.run(["wg", "show", "wayhome0", what], check=False).stdout)
+            lines += board.log.read_text().splitlines()[-30:]
+        return lines
+
     def publish(self, name: str, via: str, device: str) -> str:
         """Publish a device and return its own first address in the mesh."""
         return str(self.coordinator.ask("publish", name, "--via", via, device)["addresses"][0])
@@ -196,6 +210,13 @@ class Watched:
         # The reader's account is older by some tenths of a second, and may have more in it than was just relayed.
         return self.meter.between(begin - 0.5, now) > self.traffic.received_between(begin, now) * 0.8
 
+    def report(self) -> str:
+        """Tell what is seen of it, for the message of a failed test."""
+        now = self.meter.samples[-1].at_s
+        arrived = [self.traffic.received_between(now - back, now - back + 1) for back in range(20, 0, -1)]
+        relayed = [self.meter.between(now - back, now - back + 1) for back in range(20, 0, -1)]
+        return f"bytes arrived in each of the last 20 s {arrived}, relayed {relayed}"
+
     def wait_direct(self, since_s: float, seconds: float = 60) -> float:
         """Wait until it goes direct; return how many seconds after a moment the relay began to stand still."""
         wait_until(self.is_direct, seconds, "the traffic to go direct")
@@ -218,6 +239,11 @@ class Pulse:
     def __init__(self, host: Host, address: str, *, interval_s: float = 0.05, size: int = 1000) -> None:
         self.rate = int(size / interval_s)
         self._size = size
+        # Before the board has the peer's route, ping would end at once or ask from the uplink's address for ever.
+        route = ["ip", "route", "get", address]
+        wait_until(
+            lambda: "dev wayhome" in host.run(route, check=False).stdout, 60, f"{host.name}'s route to {address}"
+        )
         self._log = host.lab.folder / f"pulse-{host.name}-{secrets.token_hex(4)}.log"
         with self._log.open("w") as output:
             words = ["ping", "-n", "-D", "-i", str(interval_s), "-s", str(size), address]

@@ -239,6 +239,7 @@ class Path:
         self._call_sent_ms = -CALL_AGAIN_MS
         self._call_eager = False  # may be sent again after EAGER_MS
         self._call_due = False  # to be sent as soon as it may
+        self.is_missed = False  # the call is due to a peer that we reach directly and that sends by the relay
         self._call_relaying_ms = CALL_A_RELAYING_PEER_MS
         self._uplink_ms = -EAGER_MS  # when it last changed after some time
         self._roamed_ms = None  # when WireGuard chose `best`
@@ -452,7 +453,7 @@ class Path:
         # What came at once was under way.
         if now_ms - self._call_sent_ms >= wait_ms and now_ms - self.since_ms >= EAGER_MS:
             self._call_relaying_ms = min(2 * wait_ms, _CALL_A_RELAYING_PEER_MOST_MS)
-            self._call_eager = self._call_due = True
+            self._call_eager = self._call_due = self.is_missed = True
             self._settle(now_ms)
 
     def uplink_changed(self, now_ms: int) -> None:

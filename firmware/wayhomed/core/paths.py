@@ -643,6 +643,12 @@ class Paths:
             both = (former + self._own_endpoints)[: disco.ENDPOINTS_MOST]
             self._send_relay(peer, 0, disco.encode_call_me_maybe(both))
         self._send_relay(peer, 0, disco.encode_call_me_maybe(self._own_endpoints))
+        if peer.path.is_missed:
+            # A stock client may hold to an address of ours that is silent now but was quicker than the one that works.
+            peer.path.is_missed = False
+            seen = peer.whereabouts and peer.whereabouts.seen_from(peer.path.best)
+            if seen and self._own_endpoints != [seen]:
+                self._send_relay(peer, 0, disco.encode_call_me_maybe([seen]))
 
     def _send_udp(self, peer, endpoint: tuple, plaintext: bytes) -> None:
         datagram = self._box.seal(peer.disco_key, plaintext)

@@ -44,6 +44,10 @@ class Whereabouts:
         seen = self._seen.values()
         return sorted([ours for ours in self._former if now_ms < self._former[ours] and ours not in seen])
 
+    def seen_from(self, pinged: tuple):
+        """Return as which endpoint the peer sees us that answers at `pinged`, None before its first pong."""
+        return self._seen.get(pinged)
+
     def _is_former(self, ours: tuple, now_ms: int) -> None:
         self._former[ours] = now_ms + FORMER_MS
         if len(self._former) > _MOST:

@@ -25,20 +25,20 @@ class Coordinator:
         self.url = url
         self._listen = listen
         self._relay_listen = relay_listen
-        self._log = folder / "coordinator.log"
+        self.log = folder / "coordinator.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *more: str) -> None:
         """Start it and wait until its admin socket answers. Raises HostError with its last words if it ends."""
         words: list[str | Path] = [_BIN / "wayhome", "serve", "--state", self.state, "--url", self.url]
         words += ["--listen", self._listen, "--relay-listen", self._relay_listen, *more]
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             process = self.host.popen(words, stdout=log, stderr=log)
         self.process = process
 
         def answers() -> bool:
             if process.poll() is not None:
-                raise HostError(f"wayhome serve ended:\n{self._log.read_text()[-2000:]}")
+                raise HostError(f"wayhome serve ended:\n{self.log.read_text()[-2000:]}")
             return (self.state / "wayhome.sock").exists()
 
         wait_until(answers, _START_SECONDS, "the coordinator's admin socket")
@@ -65,19 +65,19 @@ class Board:
         self.host = host
         self.state = folder / f"wayhomed-{host.name}"
         self.socket = folder / f"wayhomed-{host.name}.sock"
-        self._log = folder / f"wayhomed-{host.name}.log"
+        self.log = folder / f"wayhomed-{host.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the daemon and wait until its local API answers."""
         words: list[str | Path] = [*wayhomed_words(self.runtime), "--state", self.state, "--socket", self.socket]
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             process = self.host.popen(words, stdout=log, stderr=log)
         self.process = process
 
         def answers() -> bool:
             if process.poll() is not None:
-                raise HostError(f"wayhomed ended:\n{self._log.read_text()[-2000:]}")
+                raise HostError(f"wayhomed ended:\n{self.log.read_text()[-2000:]}")
             return self.socket.exists()
 
         wait_until(answers, _START_SECONDS, "the board's local API")
