@@ -160,10 +160,7 @@ class Mesh:
         """Return what each board says of its peers and last wrote to its log: for the message of a failed test."""
         lines = []
         for board in self.boards:
-            status = board.ctl("status")
-            lines.append(
-                f"{board.host.name}: {json.dumps(status['peers'])} {json.dumps({key: status[key] for key in status if key != 'peers'})}"
-            )
+            lines.append(f"{board.host.name}: {json.dumps(board.ctl('status'))}")
             for what in ("endpoints", "transfer"):
                 lines.append(board.host.run(["wg", "show", "wayhome0", what], check=False).stdout)
             lines += board.log.read_text().splitlines()[-30:]
