@@ -72,6 +72,9 @@ class Proxy:
         self._sources = sources
         self.received = self.injected = self.refused = 0
         self._turn = 0
+        # Kept: a fresh one for each packet would have MicroPython collect garbage twice as often.
+        self._packet = bytearray(MAX_DATAGRAM_BYTES + 64)
+        self._view = memoryview(self._packet)
         self._holder = packets.udp_socket()
         self.port = self._hold_a_port(port)
         self._reader = packets.raw_socket(_PROTOCOL_UDP)
@@ -113,20 +116,21 @@ class Proxy:
 
     async def receive(self) -> tuple:
         """Return (index, datagram), the next datagram that WireGuard sends to a relayed peer."""
+        packet = self._packet
         while True:
             self._turn += 1
             if self._turn >= _PACKETS_A_TURN:
                 self._turn = 0
                 await asyncio.sleep(0)
             try:
-                packet = self._reader.recv(MAX_DATAGRAM_BYTES + 64)
+                size = packets.receive_into(self._reader, packet)
             except OSError as error:
                 if error.errno != packets.EAGAIN:
                     raise
                 self._turn = 0
                 await packets.wait_readable(self._reader)
                 continue
-            datagram = packet[(packet[0] & 15) * 4 + 8 :]
+            datagram = bytes(self._view[(packet[0] & 15) * 4 + 8 : size])
             if len(datagram) <= MAX_DATAGRAM_BYTES and wireguard.classify(datagram):
                 self.received += 1
                 return packet[18] << 8 | packet[19], datagram
