@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -281,8 +282,8 @@ async def test_a_state_directory_that_cannot_be_written_is_said_in_words(tmp_pat
 
 @pytest.mark.lab
 async def test_a_full_disk_refuses_what_is_new_in_words_and_disturbs_nothing_else(tmp_path: Path):
-    state = tmp_path / "state"
-    state.mkdir()
+    # its socket is reached through /proc/PID/root, and no unix socket's path is longer than 107 bytes
+    state = Path(tempfile.mkdtemp(prefix="wayhome-"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -341,6 +342,7 @@ async def test_a_full_disk_refuses_what_is_new_in_words_and_disturbs_nothing_els
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+        state.rmdir()
 
 
 def fill(path: Path) -> None:

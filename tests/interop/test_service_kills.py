@@ -29,6 +29,7 @@ def test_killed_at_any_moment_it_comes_up_as_the_same_node(coordinator: Coordina
     board.start()
     board.up(URL, key)
     address = board.ctl("status")["self"]["addresses"]
+    looks = []
     for number in range(KILLS):
         words = [
             ("up", "--advertise-routes", "192.168.1.0/24"),
@@ -45,7 +46,10 @@ def test_killed_at_any_moment_it_comes_up_as_the_same_node(coordinator: Coordina
         asked.wait(60)
         with contextlib.suppress(ProcessLookupError):
             asked.kill()
+        look = "sysctl -n net.ipv4.ip_forward; cat %s/undo.json" % board.state
+        looks.append((words, board.host.run(["sh", "-c", look], check=False).stdout))
         board.start()
+        looks.append(board.host.run(["sh", "-c", look], check=False).stdout)
     board.ctl("up", "--hostname", "board")
     wait_until(lambda: is_up(board), 60, "the board to be up")
     assert board.ctl("status")["self"]["addresses"] == address
@@ -54,7 +58,10 @@ def test_killed_at_any_moment_it_comes_up_as_the_same_node(coordinator: Coordina
     assert "wayhome0" not in board.host.run(["ip", "-br", "link"]).stdout
     assert board.stop() == 0
     assert "Traceback" not in board.log_text()
-    assert board.host.run(["sysctl", "-n", "net.ipv4.ip_forward"]).stdout.strip() == "0", board.log_text()[-3000:]
+    assert board.host.run(["sysctl", "-n", "net.ipv4.ip_forward"]).stdout.strip() == "0", (
+        looks,
+        board.log_text()[-3000:],
+    )
 
 
 def test_killed_in_the_middle_of_joining_it_joins_all_the_same(coordinator: Coordinator, board: InstalledBoard):

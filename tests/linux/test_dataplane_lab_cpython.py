@@ -388,6 +388,23 @@ async def test_what_a_killed_daemon_left_is_cleaned_up_by_the_next(tmp_path):
         await home.apply_board([])
 
 
+async def test_a_start_that_fails_early_leaves_nothing_changed_for_ever(tmp_path):
+    async with home_network(tmp_path) as home:
+        await home.stop()
+        before = home.board.state()
+        kill_a_daemon(home, tmp_path)
+        # stops us before we come to the settings that the killed one changed
+        home.board.ip("route", "add", "198.18.0.1", "dev", "lo", "table", "52")
+        with home.board.inside(), pytest.raises(DataPlaneError, match="another mesh client"):
+            await home.board_plane.start(home.board_key)
+        home.board.ip("route", "del", "198.18.0.1", "dev", "lo", "table", "52")
+        await home.start()
+        await home.stop()
+        assert home.board.state() == before
+        await home.start()
+        await home.apply_board([])
+
+
 async def test_what_a_killed_daemon_left_is_cleaned_up_by_one_that_is_not_to_start(tmp_path):
     async with home_network(tmp_path) as home:
         await home.stop()

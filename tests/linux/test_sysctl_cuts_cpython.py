@@ -27,7 +27,7 @@ PUT_BACK = """
 import sys
 from wayhomed.linux.sysctl import Sysctls
 settings = Sysctls(sys.argv[1])
-settings.undo_leftovers()
+settings.undo()
 print(settings.problem)
 """
 LOOK = "cd /proc/sys/net; grep -rH . ipv4/ip_forward ipv4/conf ipv6/conf 2>/dev/null | grep -v 'stable_secret'"

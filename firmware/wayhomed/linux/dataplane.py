@@ -273,7 +273,7 @@ class DataPlane:
             if self._nftables.table_exists(*TABLE.split()):
                 await self._remove_leftovers()
             else:
-                self._sysctls.undo_leftovers()
+                self._sysctls.undo()
         except (OSError, DataPlaneError) as error:
             raise _explained(error)
         finally:
@@ -640,7 +640,7 @@ class DataPlane:
             link.delete(self._kernel, left.index)
             await asyncio.sleep(_GONE_S)
         routes.remove_policy_rules(self._kernel)
-        self._sysctls.undo_leftovers()
+        self._sysctls.undo()
         self._nftables.run(delete_table())
         return found_one
 

@@ -65,17 +65,6 @@ class Sysctls:
         self._changed = [[str(name), str(before), str(ours)] for name, before, ours in former["changed"]]
         return True
 
-    def undo_leftovers(self) -> None:
-        """Put back what a killed predecessor changed; after a reboot there is nothing to put back."""
-        try:
-            self._read_leftovers()
-        except OSError as error:
-            if error.errno != _ENOENT:
-                self.problem = "%s can't be read: %s" % (self._path, error)
-        except (ValueError, KeyError, TypeError):
-            self._changed = []  # half a file: from before writes were atomic, or another's
-        self.undo()
-
     def before(self, name: str):
         """Return what a setting was before we came."""
         for changed, former, _ours in self._changed:
@@ -120,7 +109,19 @@ class Sysctls:
             self._changed = mark
 
     def undo(self) -> None:
-        """Put everything back and forget it. What somebody else has changed since is left alone."""
+        """Put everything back and forget it; also what a killed predecessor changed. After a reboot that is nothing.
+
+        What somebody else has changed since is left alone.
+        """
+        if not self._changed:
+            # Always looked for: who removed the file unread would leave its settings changed for ever.
+            try:
+                self._read_leftovers()
+            except OSError as error:
+                if error.errno != _ENOENT:
+                    self.problem = "%s can't be read: %s" % (self._path, error)
+            except (ValueError, KeyError, TypeError):
+                pass  # half a file: from before writes were atomic, or another's
         self._write_back()
         self._changed = []
         for path in (self._path, self._path + ".new"):
