@@ -203,7 +203,7 @@ class Home:
 
     async def _carry(self, source: DataPlane, sink: DataPlane, sender: bytes) -> None:
         while True:
-            _receiver, datagram = await source.receive()
+            datagram = bytes((await source.receive())[1])
             if self.held_back:
                 self.read.append(datagram)
             else:

@@ -381,7 +381,10 @@ class DataPlane:
             news.close()
 
     async def receive(self) -> tuple:
-        """Return (public key, datagram): what WireGuard has for a relayed peer. Peers of the past are skipped."""
+        """Return (public key, datagram): what WireGuard has for a relayed peer. Peers of the past are skipped.
+
+        The datagram is a view, good until the next call.
+        """
         while True:
             index, datagram = await self._proxy.receive()
             key = self._keys.get(index)

@@ -72,7 +72,7 @@ class Proxy:
         self._sources = sources
         self.received = self.injected = self.refused = 0
         self._turn = 0
-        # Kept: a fresh one for each packet would have MicroPython collect garbage twice as often.
+        # Kept, and lent out as a view: copies for each packet would have MicroPython collect garbage twice as often.
         self._packet = bytearray(MAX_DATAGRAM_BYTES + 64)
         self._view = memoryview(self._packet)
         self._holder = packets.udp_socket()
@@ -115,7 +115,9 @@ class Proxy:
                 return
 
     async def receive(self) -> tuple:
-        """Return (index, datagram), the next datagram that WireGuard sends to a relayed peer."""
+        """Return (index, datagram), the next datagram that WireGuard sends to a relayed peer: a view, good until the
+        next call.
+        """
         packet = self._packet
         while True:
             self._turn += 1
@@ -130,7 +132,7 @@ class Proxy:
                 self._turn = 0
                 await packets.wait_readable(self._reader)
                 continue
-            datagram = bytes(self._view[(packet[0] & 15) * 4 + 8 : size])
+            datagram = self._view[(packet[0] & 15) * 4 + 8 : size]
             if len(datagram) <= MAX_DATAGRAM_BYTES and wireguard.classify(datagram):
                 self.received += 1
                 return packet[18] << 8 | packet[19], datagram
