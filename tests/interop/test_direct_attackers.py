@@ -19,7 +19,7 @@ from wayhome.demo.cast import Board
 from wayhome.lab.interpreter import python_environment
 from wayhome.lab.lab import Host, Lab
 from wayhome.lab.transfer import Transfer
-from wayhome.lab.waiting import wait_until
+from wayhome.lab.waiting import NotInTime, wait_until
 from wayhomed.core.path import MAX_PINGS, MAX_PINGS_LEARNED, PING_TIMEOUT_MS
 
 pytestmark = [pytest.mark.lab, pytest.mark.interop]
@@ -96,7 +96,12 @@ class Home:
     def is_well(self, resident_kib: int) -> None:
         """Check that the film goes directly, and the board is as big as it was."""
         # where the flood took all of a small machine, path and TCP may take TCP_SILENCE_S to find back
-        self.lab.wait_until(self.film_is_direct, 60, "the transfer to go on directly")
+        try:
+            self.lab.wait_until(self.film_is_direct, 120, "the transfer to go on directly")
+        except NotInTime as error:
+            flows = [growing_flows(self.lab.host(name), packets=1) for name in ("carrier", "friend-router")]
+            report = [str(error), self.watched.report(), str(flows), *self.mesh.report()]
+            raise NotInTime("\n".join(report)) from None
         assert self.board.process is not None and self.board.process.poll() is None
         assert self.board.resident_kib() < resident_kib + MORE_KIB
         print(f"{resident_kib} KiB before, {self.board.resident_kib()} KiB after")

@@ -46,7 +46,7 @@ def test_killed_at_any_moment_it_comes_up_as_the_same_node(coordinator: Coordina
         asked.wait(60)
         with contextlib.suppress(ProcessLookupError):
             asked.kill()
-        look = "sysctl -n net.ipv4.ip_forward; cat %s/undo.json" % board.state
+        look = f"sysctl -n net.ipv4.ip_forward; cat {board.state}/undo.json"
         looks.append((words, board.host.run(["sh", "-c", look], check=False).stdout))
         board.start()
         looks.append(board.host.run(["sh", "-c", look], check=False).stdout)
