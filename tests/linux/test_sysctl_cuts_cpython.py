@@ -71,3 +71,46 @@ def test_whenever_it_is_killed_the_next_one_puts_everything_back(runtime, networ
         assert (done.stdout, look()) == ("\n", before), call
         assert not undo.exists()
     assert changed == {True, False}
+
+
+UNDO_AGAINST = """
+import sys
+from wayhomed.linux.sysctl import Sysctls
+try:
+    Sysctls(sys.argv[1]).undo()
+except OSError as error:
+    print("resisted", error.errno)
+"""
+RESIST = "mount --bind {0} {0} && mount -o remount,bind,ro {0} && exec".format("/proc/sys/net/ipv6/conf/all/forwarding")
+EROFS = 30
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_setting_that_resists_keeps_no_other_from_being_put_back_and_is_put_back_later(
+    runtime, network: list[str], tmp_path: Path
+):
+    undo = tmp_path / "undo.json"
+
+    def run(script: str, *before: str) -> str:
+        (tmp_path / "script").write_text(script)
+        words = [*network, *before, *wayhomed_words(runtime)[:-1], str(tmp_path / "script"), str(undo)]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    def look() -> list[str]:
+        done = subprocess.run([*network, "sh", "-c", LOOK], capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    before = look()
+    run(CHANGE.replace("settings.undo()\n", ""))
+    assert "ipv4/ip_forward:1" in look() and "ipv6/conf/all/forwarding:1" in look()
+    record = undo.read_bytes()
+    against = ["unshare", "--mount", "sh", "-euc", RESIST + ' "$@"', "sh"]
+    assert run(UNDO_AGAINST, *against) == f"resisted {EROFS}\n"
+    after = look()
+    assert "ipv4/ip_forward:0" in after and "ipv6/conf/one/accept_ra:1" in after
+    # that of all interfaces alone has stayed, and with it what follows it: the loopback's, which nobody put back
+    assert "ipv6/conf/all/forwarding:1" in after
+    assert undo.read_bytes() == record
+    assert run(PUT_BACK) == "\n"
+    assert look() == before
+    assert not undo.exists()
