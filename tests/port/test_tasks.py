@@ -2,6 +2,7 @@
 
 import asyncio
 
+from wayhomed.port import tasks
 from wayhomed.port.tasks import Mailbox, run_all, sleep_ms, wait_for_event, within
 
 
@@ -149,3 +150,66 @@ def test_a_group_that_is_cancelled_before_its_members_begin_ends_at_once():
             return "cancelled"
 
     assert run(main()) == "cancelled"
+
+
+def told_of_shortage():
+    """Return the list in which the lines about memory appear from now on."""
+    lines = []
+    tasks.tell_shortage[0] = lines.append
+    return lines
+
+
+async def without_memory():
+    await sleep_ms(1)
+    raise MemoryError
+
+
+def test_memory_that_runs_out_among_others_is_told_once_and_comes_out_like_a_broken_connection():
+    lines, ended = told_of_shortage(), []
+
+    async def main():
+        for waiting in (run_all(forever(ended, "a"), run_all(without_memory())), within(5_000, without_memory(), "it")):
+            try:
+                await waiting
+            except OSError as error:
+                ended.append(error.args[-1])
+
+    run(main())
+    assert ended == ["a", "out of memory", "out of memory"]
+    assert len(lines) == 2 and lines[0].startswith("out of memory (")
+
+
+def test_a_started_task_that_memory_runs_out_in_ends_and_is_told():
+    lines = told_of_shortage()
+
+    async def main():
+        await tasks.start(without_memory())
+
+    run(main())
+    assert len(lines) == 1
+
+
+def test_what_lasts_is_run_anew_when_memory_ran_out_but_not_after_another_error():
+    lines, tries = told_of_shortage(), []
+
+    async def one(name):
+        tries.append(name)
+        if len(tries) == 1:
+            raise MemoryError
+        if len(tries) == 2:
+            await run_all(without_memory())
+        raise ValueError("broken")
+
+    async def main():
+        try:
+            await tasks.lasting(one, "a")
+        except ValueError as error:
+            return str(error)
+
+    real, tasks._RECOVER_MS = tasks._RECOVER_MS, 1
+    try:
+        assert run(main()) == "broken"
+    finally:
+        tasks._RECOVER_MS = real
+    assert tries == ["a", "a", "a"]
+    assert len(lines) == 2

@@ -12,7 +12,7 @@ from wayhomed.core.clock import Do
 from wayhomed.core.time_rounds import TimeRounds
 from wayhomed.linux import time_servers
 from wayhomed.port import const, net, packets, random_bytes, system_clock
-from wayhomed.port.tasks import wait_for_event, within
+from wayhomed.port.tasks import start, wait_for_event, within
 from wayhomed.wire import address, json_text, ntp
 from wayhomed.wire.errors import BadWire
 
@@ -249,7 +249,7 @@ class TimeKeeper:
             if not asked:
                 return []
             heard = asyncio.Event()
-            tasks = [asyncio.create_task(self._listen(socket, asked, samples, heard)) for socket in sockets]
+            tasks = [start(self._listen(socket, asked, samples, heard)) for socket in sockets]
             try:
                 await wait_for_event(heard, _ROUND_MS)
             finally:

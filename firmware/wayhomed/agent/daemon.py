@@ -19,7 +19,7 @@ from wayhomed.core.netmap import Netmap
 from wayhomed.core.pace import Pace
 from wayhomed.linux.errors import DataPlaneError
 from wayhomed.port import const, monotonic_ms, random_bytes
-from wayhomed.port.tasks import run_all, sleep_ms, wait_for_event
+from wayhomed.port.tasks import OutOfMemory, lasting, run_all, sleep_ms, tell_shortage, wait_for_event
 from wayhomed.wire import address, disco, keys, wireguard
 from wayhomed.wire.errors import BadWire
 
@@ -92,6 +92,7 @@ class Board:
         self._key_due = asyncio.Event()
         self.clock = TimeKeeper(settings.clock, state, log, lambda: self.standing, self._clock_trusted)
         log.tell_time_by(self.clock.now_s)
+        tell_shortage[0] = log.warning
         self.links = RelayLinks(self, settings.mark, settings.allow_insecure_relays, settings.plain_relays)
         self.paths = PathKeeper(self, self._one_call)
         self.pings = Pings(self)
@@ -109,15 +110,15 @@ class Board:
         self._load_netmap()
         try:
             await run_all(
-                self.clock.run(),
-                self.session.run(),
-                self._data_path(),
-                self._save_loop(),
-                self._watch_key(),
-                tell_changes(self),
+                lasting(self.clock.run),
+                lasting(self.session.run),
+                lasting(self._data_path),
+                lasting(self._save_loop),
+                lasting(self._watch_key),
+                lasting(tell_changes, self),
                 self._stop.wait(),
                 *services,
-                *[_run_on(part.run()) for part in self.parts],
+                *[_run_on(part.run) for part in self.parts],
             )
         finally:
             self.saver.save_now(self.netmap)
@@ -442,8 +443,8 @@ class Board:
                 await run_all(self._stand(), self._until_unwanted())
                 self.data_error = ""
                 continue
-            except DataPlaneError as error:
-                self.data_error = str(error)
+            except (DataPlaneError, OutOfMemory) as error:
+                self.data_error = str(error.args[-1])
             self.log.error("the tunnel does not stand, and is tried again: " + self.data_error)
             self._tell()
             if monotonic_ms() - started_ms > _REPLAN_MS:
@@ -487,14 +488,14 @@ class Board:
         self._apply_due.set()
         try:
             await run_all(
-                self.links.run(),
-                self.paths.run(data_plane),
-                data_plane.carry_held(),
-                self._apply_loop(data_plane),
-                self._pump(data_plane),
-                self._notice_changes(data_plane),
+                lasting(self.links.run),
+                lasting(self.paths.run, data_plane),
+                lasting(data_plane.carry_held),
+                self._apply_loop(data_plane),  # without it what the netmap has closed would stay open: all begins anew
+                lasting(self._pump, data_plane),
+                lasting(self._notice_changes, data_plane),
                 self._notice_end(data_plane),
-                *[_run_on(part.stand(data_plane)) for part in self.parts],
+                *[_run_on(part.stand, data_plane) for part in self.parts],
             )
         finally:
             self.data_plane = None
@@ -673,7 +674,7 @@ class Board:
         return {"peers": {}, "problems": []}
 
 
-async def _run_on(part) -> None:
+async def _run_on(part, *args) -> None:
     """Run a part's coroutine, then wait to be cancelled: that one returns is not the end of the others."""
-    await part
+    await lasting(part, *args)
     await asyncio.Event().wait()

@@ -7,7 +7,7 @@ message), a message of None being SERVFAIL. Strangers (is_client(ip) says no) ge
 import asyncio
 
 from wayhomed.port import const, packets
-from wayhomed.port.tasks import within
+from wayhomed.port.tasks import start, within
 from wayhomed.port.tcp_listener import TcpListener as Tcp
 from wayhomed.wire import dns
 from wayhomed.wire.errors import BadWire
@@ -90,7 +90,7 @@ class TcpListener:
                     stream.close()
                     continue
                 open_by[source[0]] = count + 1
-                self._tasks.append(asyncio.create_task(self._serve(stream, source, open_by)))
+                self._tasks.append(start(self._serve(stream, source, open_by)))
         finally:
             for task in self._tasks:
                 task.cancel()

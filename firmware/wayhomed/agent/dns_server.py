@@ -9,7 +9,7 @@ import asyncio
 
 from wayhomed.linux import port_holder
 from wayhomed.port import const, monotonic_ms
-from wayhomed.port.tasks import wait_for_event
+from wayhomed.port.tasks import run_all, start, wait_for_event
 from wayhomed.wire import address, dns
 
 from .dns_listener import TcpListener, UdpListener
@@ -105,11 +105,11 @@ class DnsServer(Part):
                 listener.close()
             self._refused[place] = error
             return
-        self._open[place] = (listeners, [asyncio.create_task(self._run(listener)) for listener in listeners])
+        self._open[place] = (listeners, [start(self._run(listener)) for listener in listeners])
 
     async def _run(self, listener) -> None:
         try:
-            await listener.run()
+            await run_all(listener.run())
         except OSError as error:
             self._board.log.warning("DNS for the LAN: " + str(error.args[-1]))
         self._due.set()

@@ -20,7 +20,7 @@ Whoever may open the socket (0660: root and its group) may read; changing is for
 import json
 
 from wayhomed.port import const, monotonic_ms, net, runtime
-from wayhomed.port.tasks import run_all, sleep_ms, within
+from wayhomed.port.tasks import OutOfMemory, lasting, run_all, sleep_ms, within
 from wayhomed.wire import address, json_text
 from wayhomed.wire.errors import BadWire
 
@@ -60,7 +60,7 @@ class LocalApi:
         tasks: list = []
         try:
             while True:
-                stream, credentials = await self._listener.accept()
+                stream, credentials = await lasting(self._listener.accept)
                 tasks = [task for task in tasks if not task.done()]
                 if len(tasks) >= _MAX_CONNECTIONS:
                     stream.close()
@@ -81,6 +81,8 @@ class LocalApi:
                 await _send(stream, refusal.answer)
             except BadWire as error:
                 await _send(stream, {"error": str(error), "next": "see wayhomectl --help"})
+            except OutOfMemory:
+                await _send(stream, {"error": "wayhomed is out of memory", "next": "try again in a minute"})
         except OSError:
             pass  # it hung up
         finally:

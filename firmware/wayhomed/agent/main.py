@@ -11,6 +11,7 @@ from wayhomed.linux.errors import DataPlaneError
 from wayhomed.linux.interface_lock import InterfaceLock
 from wayhomed.linux.watchdog_device import WatchdogDevice
 from wayhomed.port import process, runtime
+from wayhomed.port.tasks import lasting, start
 
 from . import configuration, options, watchdog
 from . import log as logging
@@ -153,14 +154,14 @@ async def _serve(values: dict, state: State, log, data_plane_settings, configure
         return lambda: postponed.append(number) if board.replacing else actions[number]()
 
     runtime.on_signals({number: action(number) for number in actions})
-    services = [api.run(asyncio.create_task), manager.keep_status(board)]
+    services = [api.run(start), lasting(manager.keep_status, board)]
     if not lock.impostor:
-        services.append(lock.answer())
+        services.append(lasting(lock.answer))
     feeders = [(device.period_ms, device.feed)] if device is not None else []
     if manager.watchdog_ms():
         feeders.append((manager.watchdog_ms(), manager.alive))
     if feeders:
-        services.append(watchdog.feed(board.progress, feeders, log))
+        services.append(lasting(watchdog.feed, board.progress, feeders, log))
     log.info("wayhomed %s is ready at %s (%s)" % (VERSION, values["socket"], runtime.python_name()))
     manager.ready()
     await board.run(*services)

@@ -16,7 +16,7 @@ from wayhomed.core.candidates import Own
 from wayhomed.core.endpoints import OwnEndpoints, netinfo
 from wayhomed.core.paths import Paths
 from wayhomed.port import const, monotonic_ms, monotonic_us, net, packets, random_bytes
-from wayhomed.port.tasks import run_all, sleep_ms, wait_for_event
+from wayhomed.port.tasks import run_all, sleep_ms, start, wait_for_event
 from wayhomed.wire import disco, keys, stun
 from wayhomed.wire.address import endpoint_text
 from wayhomed.wire.errors import BadWire
@@ -491,7 +491,7 @@ class PathKeeper:
             except OSError:
                 failed = True
 
-        tasks = [asyncio.create_task(look_up(name)) for name in missing]
+        tasks = [start(look_up(name)) for name in missing]
         try:
             for task in tasks:
                 await task

@@ -9,7 +9,7 @@ import asyncio
 from wayhomed.core import ranges
 from wayhomed.core.names import is_below
 from wayhomed.port import const
-from wayhomed.port.tasks import wait_for_event, within
+from wayhomed.port.tasks import lasting, start, wait_for_event, within
 from wayhomed.port.tcp_listener import TcpListener
 from wayhomed.wire import address, dns, doh
 from wayhomed.wire.errors import BadWire
@@ -96,7 +96,7 @@ class PeerApi(Part):
             except OSError as error:
                 self._error = str(error.args[-1])
                 continue
-            self._open[ip] = (listener, asyncio.create_task(self._accept(listener)))
+            self._open[ip] = (listener, start(self._accept(listener)))
         if sorted(self._open) != before:
             self._board.session.settings_changed()
             self._board.tell()
@@ -109,12 +109,12 @@ class PeerApi(Part):
     async def _accept(self, listener: TcpListener) -> None:
         try:
             while True:
-                stream, source = await listener.accept()
+                stream, source = await lasting(listener.accept)
                 self._tasks = [task for task in self._tasks if not task.done()]
                 if len(self._tasks) >= _MAX_CONNECTIONS:
                     stream.close()
                 else:
-                    self._tasks.append(asyncio.create_task(self._serve(stream, source)))
+                    self._tasks.append(start(self._serve(stream, source)))
         except OSError:
             self._due.set()  # its address is gone
 

@@ -7,7 +7,7 @@ import asyncio
 
 from wayhomed.core.relays import Relays
 from wayhomed.port import const, monotonic_ms, net, random_bytes
-from wayhomed.port.tasks import Mailbox, run_all, sleep_ms, wait_for_event, within
+from wayhomed.port.tasks import Mailbox, lasting, run_all, sleep_ms, start, wait_for_event, within
 from wayhomed.wire import address, derp, keys, wireguard
 from wayhomed.wire.errors import BadWire
 
@@ -151,7 +151,7 @@ class RelayLinks:
                 self._end(region_id)
             for region_id in self.relays.wanted():
                 if region_id not in self._tasks:
-                    self._tasks[region_id] = asyncio.create_task(self._keep(region_id))
+                    self._tasks[region_id] = start(lasting(self._keep, region_id))
             self._board.progress.due(_NAME, monotonic_ms() + _EXPIRE_MS)
             await wait_for_event(self._changed, _EXPIRE_MS)
 
@@ -168,7 +168,7 @@ class RelayLinks:
         relays = self.relays
         while True:
             try:
-                await self._open_and_carry(region_id)
+                await run_all(self._open_and_carry(region_id))
             except (OSError, BadWire) as error:
                 text = str(error.args[1]) if len(error.args) > 1 else str(error)
                 if text != self.errors.get(region_id):

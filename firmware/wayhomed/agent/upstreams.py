@@ -4,7 +4,7 @@ import asyncio
 
 from wayhomed.core.dns_forward import DEADLINE_MS, Attempt, Forwarder, Pending
 from wayhomed.port import const, monotonic_ms, net, packets, random_bytes
-from wayhomed.port.tasks import wait_for_event, within
+from wayhomed.port.tasks import start, wait_for_event, within
 
 _MAX_REPLY_BYTES = const(65_535)
 
@@ -35,7 +35,7 @@ class Upstreams:
         pending, is_new = self.forwarder.ask(query, waiting, source, upstreams, monotonic_ms())
         if is_new:
             self._tasks = [task for task in self._tasks if not task.done()]
-            self._tasks.append(asyncio.create_task(self._work(pending)))
+            self._tasks.append(start(self._work(pending)))
         return pending is not None
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class Upstreams:
                 news.clear()
                 attempt = self.forwarder.next_attempt(pending, monotonic_ms())
                 if attempt is not None:
-                    tries.append(asyncio.create_task(self._try(pending, attempt, news)))
+                    tries.append(start(self._try(pending, attempt, news)))
                 elif not pending.is_done:
                     await wait_for_event(news, max(1, pending.next_timer() - monotonic_ms()))
         finally:

@@ -15,7 +15,7 @@ from wayhomed.core import dataplane as planning
 from wayhomed.core.prefs import MIN_MTU_BYTES
 from wayhomed.port import const, monotonic_ms, packets
 from wayhomed.port.runtime import wall_clock_s
-from wayhomed.port.tasks import run_all, sleep_ms
+from wayhomed.port.tasks import OutOfMemory, memory_freed, run_all, sleep_ms
 from wayhomed.wire import address, keys
 
 from . import facts, link, netlink, routes, wireguard
@@ -161,7 +161,7 @@ class DataPlane:
             # Told to end while WireGuard was still starting: nobody else knows yet what has been set up.
             await self._stop_quietly()
             raise
-        except (OSError, DataPlaneError) as error:
+        except (OSError, DataPlaneError, MemoryError) as error:
             await self._stop_quietly()
             raise _explained(error)
 
@@ -303,7 +303,7 @@ class DataPlane:
             refused = routes.set_tunnel_routes(self._kernel, self._index, plan.routes)
             routes.add_policy_rules(self._kernel)
             self._set_fast_path(plan.forwarding)
-        except (OSError, DataPlaneError) as error:
+        except (OSError, DataPlaneError, MemoryError) as error:
             self._close_everything()
             raise _explained(error)
         for prefix, errno in refused:
@@ -500,6 +500,8 @@ class DataPlane:
         carried = [self._held_port.carry(opened, self._use_held) for opened in self._held_port.sockets]
         try:
             await run_all(self._mend(), *carried)
+        except OutOfMemory:
+            raise
         except OSError as error:
             raise _explained(error)
 
@@ -700,7 +702,7 @@ class DataPlane:
                 link.bring_up(self._kernel, self._index, self._plan.mtu_bytes)
                 self._shut = False
             self._set_fast_path(had_fast_path)
-        except (OSError, DataPlaneError) as error:
+        except (OSError, DataPlaneError, MemoryError) as error:
             self._close_everything()
             raise _explained(error)
 
@@ -856,6 +858,8 @@ def _is_proxy(endpoint) -> bool:
 def _explained(error) -> DataPlaneError:
     if isinstance(error, DataPlaneError):
         return error
+    if isinstance(error, MemoryError):
+        return DataPlaneError(str(memory_freed(error).args[-1]))
     if error.errno in (_EPERM, _EACCES):
         return DataPlaneError("not allowed: wayhomed needs root, or CAP_NET_ADMIN and CAP_NET_RAW")
     return DataPlaneError("the kernel refused: %s" % error)

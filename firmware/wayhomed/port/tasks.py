@@ -5,10 +5,52 @@ sleep_ms() here.
 """
 
 import asyncio
+import gc
 
 from . import MICROPYTHON
 
 _TIMED_OUT = 110  # ETIMEDOUT
+_ENOMEM = 12
+_RECOVER_MS = 1_000  # until what memory was short for begins anew
+tell_shortage = [lambda text: None]  # who is told, in one line, that memory ran out
+
+
+class OutOfMemory(OSError):
+    """What a MemoryError becomes where tasks meet: like a broken connection, it ends one thing and not the daemon."""
+
+
+def memory_freed(error) -> OutOfMemory:
+    """Free what can be freed after a MemoryError and tell of it; return what is raised in its stead."""
+    gc.collect()
+    tell_shortage[0]("out of memory (%s): what needed it is dropped" % (str(error) or "an allocation failed"))
+    return OutOfMemory(_ENOMEM, "out of memory")
+
+
+def start(coroutine):
+    """Return a task that ends quietly, but not untold, when memory runs out in it."""
+
+    async def guarded():
+        try:
+            await coroutine
+        except MemoryError as error:
+            memory_freed(error)
+        except OutOfMemory:
+            pass  # told already
+
+    return asyncio.create_task(guarded())
+
+
+async def lasting(make, *args):
+    """Return make(*args)'s result; where memory runs out in it, it is made and run anew a little later."""
+    while True:
+        try:
+            return await make(*args)
+        except MemoryError as error:
+            memory_freed(error)
+        except OutOfMemory:
+            pass
+        await sleep_ms(_RECOVER_MS)
+
 
 if MICROPYTHON:
     limited = asyncio.wait_for
@@ -27,11 +69,16 @@ async def sleep_ms(milliseconds: int) -> None:
 
 
 async def within(timeout_ms: int, coroutine, what: str):
-    """Return the coroutine's result; when it takes longer, cancel it and raise OSError (ETIMEDOUT) naming `what`."""
+    """Return the coroutine's result; when it takes longer, cancel it and raise OSError (ETIMEDOUT) naming `what`.
+
+    A MemoryError comes out as OutOfMemory.
+    """
     try:
         return await limited(coroutine, timeout_ms / 1000)
     except asyncio.TimeoutError:
         raise OSError(_TIMED_OUT, what + ": no answer within " + str(timeout_ms // 1000) + " s")
+    except MemoryError as error:
+        raise memory_freed(error)
 
 
 async def wait_for_event(event, timeout_ms: int) -> bool:
@@ -47,11 +94,12 @@ async def run_all(*coroutines) -> None:
     """Run all at once until the first of them ends or fails; end the others; raise what the first one raised.
 
     The board's task group: leaving it ends every task that was started in it, also when it is cancelled from outside.
+    A MemoryError comes out as OutOfMemory.
     """
     ended = asyncio.Event()
     left = asyncio.Event()
     running = []
-    outcome = []
+    outcome: "list[BaseException]" = []
 
     async def watch(coroutine):
         running.append(coroutine)
@@ -59,6 +107,8 @@ async def run_all(*coroutines) -> None:
             await coroutine
         except asyncio.CancelledError:
             raise
+        except MemoryError as error:
+            outcome.append(memory_freed(error))
         except BaseException as error:
             outcome.append(error)
         finally:

@@ -35,7 +35,7 @@ class Header:
         self.counter = counter
 
 
-def classify(datagram: bytes) -> int:
+def classify(datagram: "bytes | memoryview") -> int:
     """Return the kind of a datagram, NOT_WIREGUARD if its type or length is none of WireGuard's."""
     length = len(datagram)
     if length < KEEPALIVE_BYTES or datagram[1] or datagram[2] or datagram[3]:
